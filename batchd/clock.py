@@ -1,0 +1,34 @@
+"""The only reader of time.
+
+The local clock schedules and measures; what two processes compare (leases, retry times) uses the database's clock.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where a room gets the time from; tests pass their own."""
+
+    def now(self) -> datetime:
+        """Return the wall-clock time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds since an arbitrary point; never goes backwards."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock. Any thread may use it."""
+
+    def now(self) -> datetime:
+        """Return the wall-clock time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds since an arbitrary point; never goes backwards."""
+        return time.monotonic()

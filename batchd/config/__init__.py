@@ -1,0 +1,1 @@
+"""One TOML file becomes one typed Settings value."""

@@ -1,0 +1,1 @@
+"""Databases: connections, and whatever depends on the dialect (`Dialect` is the list of what differs)."""

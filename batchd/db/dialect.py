@@ -1,0 +1,109 @@
+"""What differs between databases, as one Protocol; `postgresql.py` and `sqlite.py` each fill it in."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+
+
+class Topic(enum.StrEnum):
+    """What a store write may wake in this process and in others."""
+
+    RUNS = "runs"
+    SCHEDULES = "schedules"
+    CANCEL = "cancel"
+
+
+class Failure(enum.Enum):
+    """What a driver's error means to the one who must decide what to do next."""
+
+    UNAVAILABLE = enum.auto()
+    LOCK_TIMEOUT = enum.auto()
+    CANCELLED = enum.auto()
+    FOREIGN_KEY = enum.auto()
+    UNIQUE = enum.auto()
+    OTHER = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """How to reach one database. `statement_timeout` and `lock_timeout` None mean no limit of ours.
+
+    `url` is a secret: it may hold a password.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    pool_size: int
+    connect_timeout: timedelta
+    statement_timeout: timedelta | None
+    lock_timeout: timedelta | None
+
+
+class Dialect(Protocol):
+    """The differences. Implementations hold no state; any thread may call them."""
+
+    name: str
+
+    def create_engine(self, settings: DatabaseSettings) -> Engine:
+        """Return an engine whose connections have the settings' timeouts and answer in UTC; connects lazily."""
+        ...
+
+    def writing(self, connection: Connection) -> AbstractContextManager[None]:
+        """Hold whatever a write transaction needs beyond BEGIN (SQLite's one-writer lock)."""
+        ...
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what the driver's error `error` (a SQLAlchemy DBAPIError or its cause) means."""
+        ...
+
+    def cancel(self, dbapi_connection: Any, *, within: timedelta) -> None:
+        """End the statement that another thread is running on the connection, by force if it is not gone in time.
+
+        Never raises: the connection may be gone already.
+        """
+        ...
+
+    def insert(self, table: Table) -> PostgresInsert | SqliteInsert:
+        """Return an INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        ...
+
+    def now(self) -> ColumnElement[datetime]:
+        """Return the database's clock as an expression; moves within a transaction."""
+        ...
+
+    def now_plus(self, seconds: float | ColumnElement[Any]) -> ColumnElement[datetime]:
+        """Return the database's clock plus seconds (may be negative) as an expression."""
+        ...
+
+    def lock_for_transaction(self, connection: Connection, name: str) -> None:
+        """Wait for the advisory lock `name`; the end of the transaction gives it back."""
+        ...
+
+    def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
+        """Wake every listener on the topics once the transaction commits."""
+        ...
+
+    def wake_source(self, engine: Engine) -> WakeSource:
+        """Return a new listener on one connection of its own."""
+        ...
+
+
+class WakeSource(Protocol):
+    """Listens to what other processes (and this one) commit. For one thread; raises DBAPI errors when it is cut off."""
+
+    def wait(self, timeout: timedelta) -> frozenset[Topic]:
+        """Return the topics that were woken, or none when nothing came within the timeout."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back; never raises."""
+        ...

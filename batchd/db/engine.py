@@ -1,0 +1,190 @@
+"""One database: a pool, transactions that say what went wrong in batchd's words, statements that can be cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from batchd.db.dialect import DatabaseSettings, Dialect, Failure
+from batchd.db.postgresql import PostgresDialect
+from batchd.db.sqlite import SqliteDialect
+from batchd.errors import (
+    BatchdError,
+    DatabaseUnavailable,
+    LockTimeout,
+    RunInterrupted,
+    StatementCancelled,
+    StopReason,
+)
+
+_CANCEL_WITHIN = timedelta(seconds=2)
+
+_DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgresDialect, "sqlite": SqliteDialect}
+
+
+class Interrupts:
+    """The connections that one attempt has in use, so that another thread can end their statements.
+
+    Any thread may call any method. After `cancel`, every transaction begun with these interrupts raises
+    RunInterrupted at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: dict[int, tuple[Dialect, Any]] = {}
+        self._reason: StopReason | None = None
+
+    @property
+    def reason(self) -> StopReason | None:
+        """Return why the statements were cancelled, or None while they may run."""
+        return self._reason
+
+    def cancel(self, reason: StopReason) -> None:
+        """End every running statement of the attempt in its server and let no further transaction begin."""
+        with self._lock:
+            self._reason = self._reason or reason
+            active = list(self._active.values())
+        for dialect, dbapi_connection in active:
+            dialect.cancel(dbapi_connection, within=_CANCEL_WITHIN)
+
+    @contextlib.contextmanager
+    def tracking(self, dialect: Dialect, connection: Connection) -> Iterator[None]:
+        """Count the connection as in use; raises RunInterrupted when `cancel` came first."""
+        dbapi_connection = connection.connection.driver_connection
+        with self._lock:
+            if self._reason is not None:
+                raise RunInterrupted(self._reason)
+            self._active[id(connection)] = (dialect, dbapi_connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active.pop(id(connection), None)
+
+
+class Database:
+    """A pool of connections to one database. Any thread may use it; it connects at the first transaction.
+
+    Driver errors leave `reading` and `writing` as DatabaseUnavailable, LockTimeout or StatementCancelled, with the
+    driver's error as their cause; errors of other kinds (a missing table, a broken constraint) as SQLAlchemy raised
+    them.
+    """
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.dialect = dialect_of(settings.url)
+        self.engine = self.dialect.create_engine(settings)
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r}, {masked(self.settings.url)!r})"
+
+    @contextlib.contextmanager
+    def reading(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
+        """Yield a connection inside a transaction that is rolled back at the end."""
+        with self._translating(), self.engine.connect() as connection, self._tracked(connection, interrupts):
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
+        """Yield a connection inside a transaction that commits at the end, or rolls back on any exception."""
+        with (
+            self._translating(),
+            self.engine.connect() as connection,
+            self._tracked(connection, interrupts),
+            self.dialect.writing(connection),
+            connection.begin(),
+        ):
+            yield connection
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what a driver's error means on this database."""
+        return self.dialect.failure(error)
+
+    def close(self) -> None:
+        """Close the pool's idle connections; connections in use are closed when they come back."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def _tracked(self, connection: Connection, interrupts: Interrupts | None) -> Iterator[None]:
+        if interrupts is None:
+            yield
+            return
+        with interrupts.tracking(self.dialect, connection):
+            try:
+                yield
+            except Exception as error:
+                if interrupts.reason is not None and _is_driver_error(error):
+                    # The statement ended because we cancelled it: whatever the driver says, that is the reason.
+                    raise RunInterrupted(interrupts.reason) from error
+                raise
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as error:
+            raise DatabaseUnavailable(
+                f"database {self.name!r}: no free connection in {self.settings.connect_timeout.total_seconds():g} s",
+                hint="raise its `pool_size`, or let fewer jobs use it at once",
+            ) from error
+        except Exception as error:
+            if not _is_driver_error(error):
+                raise
+            self._raise_named(error)
+
+    def _raise_named(self, error: Exception) -> NoReturn:
+        said = driver_message(error)
+        match self.dialect.failure(error):
+            case Failure.UNAVAILABLE:
+                raise DatabaseUnavailable(f"database {self.name!r} is unreachable: {said}") from error
+            case Failure.LOCK_TIMEOUT:
+                raise LockTimeout(f"database {self.name!r}: gave up waiting for a lock: {said}") from error
+            case Failure.CANCELLED:
+                raise StatementCancelled(f"database {self.name!r}: the statement was cancelled: {said}") from error
+            case Failure.FOREIGN_KEY | Failure.UNIQUE | Failure.OTHER:
+                raise error
+
+
+def dialect_of(url: str) -> Dialect:
+    """Return the dialect of a database URL; raises BatchdError with a masked URL for any other."""
+    try:
+        backend = make_url(url).get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise BatchdError("not a database URL; write postgresql://user@host/name or sqlite:///file.db") from error
+    dialect = _DIALECTS.get(backend)
+    if dialect is None:
+        raise BatchdError(f"{masked(url)}: batchd knows postgresql and sqlite, not {backend!r}")
+    return dialect()
+
+
+def masked(url: str) -> str:
+    """Return the URL with every password replaced, also one that stands in the query (SQLAlchemy prints those)."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return "***"
+    secret_keys = [key for key in parsed.query if "pass" in key.lower() or "secret" in key.lower()]
+    if secret_keys:
+        parsed = parsed.update_query_dict(dict.fromkeys(secret_keys, "***"))
+    return parsed.render_as_string(hide_password=True)
+
+
+def driver_message(error: BaseException) -> str:
+    """Return what the driver said, on one line, without SQL, parameters or SQLAlchemy's link."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _is_driver_error(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        return True
+    return any(base.__module__.startswith(("psycopg", "sqlite3")) for base in type(error).__mro__)

@@ -1,0 +1,173 @@
+"""PostgreSQL through psycopg 3."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import zlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, text
+from sqlalchemy import create_engine as sqlalchemy_engine
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from batchd.db.dialect import DatabaseSettings, Failure, Topic
+
+_CHANNEL_PREFIX = "batchd_"
+
+# The kernel ends a connection whose peer has vanished after about 30 s, instead of after hours.
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+_UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "25P03", "25006"})
+
+
+class PostgresDialect:
+    """See `batchd.db.dialect.Dialect`."""
+
+    name = "postgresql"
+
+    def create_engine(self, settings: DatabaseSettings) -> Engine:
+        """Return an engine on psycopg 3; a plain `postgresql://` URL means the same driver."""
+        url = make_url(settings.url).set(drivername="postgresql+psycopg")
+        connect_args: dict[str, Any] = dict(_KEEPALIVES)
+        connect_args["connect_timeout"] = max(1, round(settings.connect_timeout.total_seconds()))
+        connect_args["application_name"] = f"batchd {settings.name}"
+        for key in url.query:
+            connect_args.pop(key, None)  # what the URL says explicitly wins
+        engine = sqlalchemy_engine(
+            url,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            pool_timeout=settings.connect_timeout.total_seconds(),
+            pool_pre_ping=True,
+            connect_args=connect_args,
+            hide_parameters=True,
+        )
+        set_session = _session_settings(settings)
+
+        # SET instead of start-up `options`, which PgBouncer refuses.
+        @sqlalchemy_event.listens_for(engine, "connect")
+        def _prepare(dbapi_connection: Any, _record: Any) -> None:
+            with dbapi_connection.cursor() as cursor:
+                cursor.execute(set_session)
+            dbapi_connection.commit()
+
+        return engine
+
+    @contextlib.contextmanager
+    def writing(self, connection: Connection) -> Iterator[None]:  # noqa: ARG002
+        """PostgreSQL needs nothing: rows are locked as they are written."""
+        yield
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what the error means, by SQLSTATE; an error without one is a broken or refused connection."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return Failure.UNAVAILABLE
+        if not isinstance(cause, psycopg.Error):
+            return Failure.OTHER
+        match cause:
+            case pg.LockNotAvailable() | pg.DeadlockDetected() | pg.SerializationFailure():
+                return Failure.LOCK_TIMEOUT
+            case pg.QueryCanceled():
+                return Failure.CANCELLED
+            case pg.ForeignKeyViolation() | pg.RestrictViolation():
+                return Failure.FOREIGN_KEY
+            case pg.UniqueViolation():
+                return Failure.UNIQUE
+        state = cause.sqlstate
+        if state is None:
+            broken = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+            return Failure.UNAVAILABLE if broken else Failure.OTHER
+        if state.startswith("08") or state in _UNAVAILABLE_STATES:
+            return Failure.UNAVAILABLE
+        return Failure.OTHER
+
+    def cancel(self, dbapi_connection: Any, *, within: timedelta) -> None:
+        """Ask the server to cancel; cut the socket if the request itself is not answered in time."""
+        driver: psycopg.Connection[Any] = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+        try:
+            driver.cancel_safe(timeout=within.total_seconds())
+        except (psycopg.Error, OSError):
+            cut_socket(driver)
+
+    def insert(self, table: Table) -> Insert:
+        """Return PostgreSQL's INSERT."""
+        return insert(table)
+
+    def now(self) -> ColumnElement[datetime]:
+        """Return `clock_timestamp()`, which moves within a transaction as `now()` does not."""
+        return func.clock_timestamp()
+
+    def now_plus(self, seconds: float | ColumnElement[Any]) -> ColumnElement[datetime]:
+        """Return `clock_timestamp()` plus an interval."""
+        return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+    def lock_for_transaction(self, connection: Connection, name: str) -> None:
+        """Take `pg_advisory_xact_lock` on a key made from the name."""
+        key = (0x62746368 << 32) | zlib.crc32(name.encode())
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
+        """NOTIFY one channel a topic; PostgreSQL delivers on commit and folds repeats within a transaction."""
+        for topic in topics:
+            connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": _CHANNEL_PREFIX + topic.value})
+
+    def wake_source(self, engine: Engine) -> PostgresWakeSource:
+        """Return a LISTEN on a connection that the pool no longer counts."""
+        return PostgresWakeSource(engine)
+
+
+class PostgresWakeSource:
+    """LISTEN on a connection of its own; NOTIFY arrives within milliseconds of the commit."""
+
+    def __init__(self, engine: Engine) -> None:
+        pooled = engine.raw_connection()
+        driver = pooled.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        pooled.detach()
+        self._driver = driver
+        driver.autocommit = True
+        for topic in Topic:
+            driver.execute(f"LISTEN {_CHANNEL_PREFIX}{topic.value}".encode())
+
+    def wait(self, timeout: timedelta) -> frozenset[Topic]:
+        """Return the topics that were notified; raises psycopg.Error when the connection is gone."""
+        notices = list(self._driver.notifies(timeout=timeout.total_seconds(), stop_after=1))
+        return frozenset(Topic(notice.channel.removeprefix(_CHANNEL_PREFIX)) for notice in notices)
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        with contextlib.suppress(psycopg.Error, OSError):
+            self._driver.close()
+
+
+def cut_socket(driver: psycopg.Connection[Any]) -> None:
+    """Shut the connection's socket down, so that a thread waiting on it wakes at once. Never raises."""
+    with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(driver.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+def _session_settings(settings: DatabaseSettings) -> str:
+    def milliseconds(limit: timedelta | None) -> int:
+        return 0 if limit is None else max(1, round(limit.total_seconds() * 1000))
+
+    return (
+        "SET timezone = 'UTC';"
+        f"SET statement_timeout = {milliseconds(settings.statement_timeout)};"
+        f"SET lock_timeout = {milliseconds(settings.lock_timeout)}"
+    )

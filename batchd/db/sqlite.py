@@ -1,0 +1,177 @@
+"""SQLite through the standard library's driver.
+
+One process writes to one file at a time: a lock in this process queues its own writers fairly (SQLite's busy handler
+does not), and BEGIN IMMEDIATE settles the rest, so that a write never fails half-way with "database is locked".
+WAL lets readers look while somebody writes; synchronous=FULL makes a commit durable, which WAL alone does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, String, Table, cast, func, literal, type_coerce
+from sqlalchemy import create_engine as sqlalchemy_engine
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from batchd.db.dialect import DatabaseSettings, Failure, Topic
+from batchd.db.types import UtcTimestamp
+
+_BUSY_TIMEOUT = timedelta(seconds=5)
+_WAKE_POLL = timedelta(milliseconds=250)
+_NOW_FORMAT = "%Y-%m-%dT%H:%M:%f"
+
+_writers: dict[str, threading.Lock] = {}
+_writers_guard = threading.Lock()
+
+
+class SqliteDialect:
+    """See `batchd.db.dialect.Dialect`."""
+
+    name = "sqlite"
+
+    def create_engine(self, settings: DatabaseSettings) -> Engine:
+        """Return an engine on a file in WAL mode with foreign keys on; `lock_timeout` is SQLite's busy timeout."""
+        url = make_url(settings.url)
+        busy = _BUSY_TIMEOUT if settings.lock_timeout is None else settings.lock_timeout
+        engine = sqlalchemy_engine(
+            url,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            pool_timeout=settings.connect_timeout.total_seconds(),
+            connect_args={"timeout": busy.total_seconds(), "isolation_level": None},
+            hide_parameters=True,
+        )
+
+        @sqlalchemy_event.listens_for(engine, "connect")
+        def _prepare(dbapi_connection: sqlite3.Connection, _record: Any) -> None:
+            dbapi_connection.execute("PRAGMA journal_mode = WAL").close()
+            dbapi_connection.execute("PRAGMA synchronous = FULL").close()
+            dbapi_connection.execute("PRAGMA foreign_keys = ON").close()
+
+        # The driver's own transaction control begins too late; `writing` asks for IMMEDIATE through this option.
+        @sqlalchemy_event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+            connection.exec_driver_sql(f"BEGIN {mode}")
+
+        return engine
+
+    @contextlib.contextmanager
+    def writing(self, connection: Connection) -> Iterator[None]:
+        """Queue behind this process's other writers of the file, then make the next BEGIN an IMMEDIATE one."""
+        writer = _writer_of(connection.engine)
+        busy = connection.engine.pool.timeout() if hasattr(connection.engine.pool, "timeout") else 30.0
+        if not writer.acquire(timeout=busy):
+            raise sqlite3.OperationalError("database is locked: another writer of this process holds it")
+        try:
+            connection.execution_options(sqlite_begin="IMMEDIATE")
+            yield
+        finally:
+            writer.release()
+
+    def failure(self, error: BaseException) -> Failure:
+        """Return what the error means, by SQLite's extended result code."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, sqlite3.Error):
+            return Failure.OTHER
+        match getattr(cause, "sqlite_errorname", ""):
+            case "SQLITE_CONSTRAINT_FOREIGNKEY" | "SQLITE_CONSTRAINT_TRIGGER":
+                return Failure.FOREIGN_KEY
+            case "SQLITE_CONSTRAINT_UNIQUE" | "SQLITE_CONSTRAINT_PRIMARYKEY":
+                return Failure.UNIQUE
+            case "SQLITE_INTERRUPT":
+                return Failure.CANCELLED
+            case str(code) if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                return Failure.LOCK_TIMEOUT
+            case str(code) if code.startswith(
+                ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+            ):
+                return Failure.UNAVAILABLE
+        return Failure.LOCK_TIMEOUT if "locked" in str(cause) else Failure.OTHER
+
+    def cancel(self, dbapi_connection: Any, *, within: timedelta) -> None:  # noqa: ARG002
+        """Interrupt the running statement; SQLite answers between two steps of its machine."""
+        driver: sqlite3.Connection = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+        with contextlib.suppress(sqlite3.Error):
+            driver.interrupt()
+
+    def insert(self, table: Table) -> Insert:
+        """Return SQLite's INSERT."""
+        return insert(table)
+
+    def now(self) -> ColumnElement[datetime]:
+        """Return the clock as text with milliseconds, in the shape of `UtcTimestamp`."""
+        return _as_moment(func.strftime(_NOW_FORMAT, "now"))
+
+    def now_plus(self, seconds: float | ColumnElement[Any]) -> ColumnElement[datetime]:
+        """Return the clock plus seconds, in the shape of `UtcTimestamp`."""
+        amount = seconds if isinstance(seconds, ColumnElement) else literal(seconds)
+        modifier = cast(amount, String).concat(" seconds")
+        return _as_moment(func.strftime(_NOW_FORMAT, "now", modifier))
+
+    def lock_for_transaction(self, connection: Connection, name: str) -> None:
+        """Do nothing: BEGIN IMMEDIATE has already kept every other writer out."""
+
+    def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
+        """Do nothing: the commit itself moves `PRAGMA data_version`, which every listener polls."""
+
+    def wake_source(self, engine: Engine) -> SqliteWakeSource:
+        """Return a poll of `PRAGMA data_version`."""
+        return SqliteWakeSource(engine)
+
+
+class SqliteWakeSource:
+    """Polls `PRAGMA data_version`, which changes when any other connection has committed; one read of shared memory."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._pooled = engine.raw_connection()
+        self._pooled.detach()
+        self._seen = self._version()
+        self._closing = threading.Event()
+
+    def wait(self, timeout: timedelta) -> frozenset[Topic]:
+        """Return every topic when anything was committed since the last call: SQLite does not say what."""
+        left = timeout
+        while True:
+            version = self._version()
+            if version != self._seen:
+                self._seen = version
+                return frozenset(Topic)
+            if left <= timedelta(0) or self._closing.wait(min(left, _WAKE_POLL).total_seconds()):
+                return frozenset()
+            left -= _WAKE_POLL
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        self._closing.set()
+        with contextlib.suppress(sqlite3.Error):
+            self._pooled.close()
+
+    def _version(self) -> int:
+        cursor = self._pooled.cursor()
+        try:
+            cursor.execute("PRAGMA data_version")
+            (version,) = cursor.fetchone() or (0,)
+            return int(version)
+        finally:
+            cursor.close()
+
+
+def _as_moment(milliseconds: ColumnElement[Any]) -> ColumnElement[datetime]:
+    return type_coerce(cast(milliseconds, String).concat("000Z"), UtcTimestamp())
+
+
+def _writer_of(engine: Engine) -> threading.Lock:
+    file = engine.url.database or ":memory:"
+    key = str(Path(file).resolve())
+    with _writers_guard:
+        return _writers.setdefault(key, threading.Lock())

@@ -1,0 +1,1 @@
+"""How runs are executed: claim, lease, attempt, retry, reap."""

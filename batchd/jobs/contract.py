@@ -1,0 +1,160 @@
+"""The contract between a kind of job and the engine.
+
+A kind is one file in `batchd/jobs/kinds/` (or a package that registers the entry point group `batchd.kinds`): a
+parameter model, a `run(params, context)`, and a `KIND` record. It works in chunks. Each chunk is one transaction that
+also saves the checkpoint, so that a stop, a kill -9 or a lost connection costs at most one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Connection
+
+from batchd.db.engine import Database
+from batchd.domain.job import JsonObject, JsonValue
+
+
+class Params(BaseModel):
+    """The base of every kind's parameters: unknown keys are refused, values do not change after validation.
+
+    Write each field with `Field(description=…)`, and its unit in the description: the reference, the JSON Schema and
+    `batchd kinds` are generated from them. Use the types of `batchd.jobs.params` for durations, sizes and names.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+P = TypeVar("P", bound=Params)
+P_contra = TypeVar("P_contra", bound=Params, contravariant=True)
+
+
+class Log(Protocol):
+    """A run's log; every line carries the run's id. Event names come from `batchd.telemetry.events`."""
+
+    def debug(self, event: str, **fields: Any) -> Any:
+        """Log what only a developer wants to know."""
+        ...
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Log what happened."""
+        ...
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Log what a person should look at some day."""
+        ...
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Log what a person should look at now."""
+        ...
+
+
+class JobContext(Protocol):
+    """What a running job sees of the daemon. Its methods may be called from the attempt's thread only, unless said."""
+
+    @property
+    def run_id(self) -> int:
+        """The run's id."""
+        ...
+
+    @property
+    def job(self) -> str:
+        """The job's name, or the kind's for a run without a schedule."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """The attempt's number, from 1."""
+        ...
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal fire time; None for a run that somebody asked for."""
+        ...
+
+    @property
+    def previous_result(self) -> Mapping[str, JsonValue] | None:
+        """The result of the job's last succeeded or failed run, or None when there is none."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """The run's log. Any thread may write to it."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the wall-clock time, aware, in UTC."""
+        ...
+
+    def database(self, name: str) -> Database:
+        """Return the database of that name in the config; config checking has made sure that it exists."""
+        ...
+
+    def reading(self, database: Database) -> AbstractContextManager[Connection]:
+        """Open a read transaction whose statements a stop cancels."""
+        ...
+
+    def writing(self, database: Database) -> AbstractContextManager[Connection]:
+        """Open a write transaction whose statements a stop cancels; commits at the end of the block."""
+        ...
+
+    def checkpoint(self, database: Database) -> JsonObject | None:
+        """Return what an earlier attempt of this run saved last in that database, or None.
+
+        Fences older attempts out: from now on their `save_checkpoint` raises LeaseLost. Call it before the first chunk.
+        """
+        ...
+
+    def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
+        """Save the resume point inside the chunk's own transaction; raises LeaseLost when a newer attempt exists."""
+        ...
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        """Say how far the run is. Cheap: it is written to the store at most about once a second."""
+        ...
+
+    def raise_if_stopping(self) -> None:
+        """Raise RunInterrupted when the run was cancelled, timed out, lost its lease, or the daemon stops.
+
+        Call it between two chunks; never inside a transaction that should commit.
+        """
+        ...
+
+    def wait(self, pause: timedelta) -> None:
+        """Sleep, but raise RunInterrupted at once when the run is told to stop."""
+        ...
+
+    def time_left(self) -> timedelta | None:
+        """Return what is left of the run's timeout, or None when it has none."""
+        ...
+
+
+class RunFunction(Protocol[P_contra]):
+    """A kind's work. Returns the result that the run's row keeps (small JSON); raises JobError for a known failure."""
+
+    def __call__(self, params: P_contra, context: JobContext) -> JsonObject: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[P]):
+    """A kind of job.
+
+    `example` is a complete `[jobs.NAME]` table in TOML that config accepts. `databases` names, for given params, the
+    `[databases.NAME]` that the kind uses ("*" for all of them); config checks that they exist. `defaults` are job
+    settings (as in `[jobs.NAME]`, e.g. {"schedule": "every 5m"}) that stand where neither the job nor `[defaults]`
+    says otherwise. `check` returns further complaints about params, each as (key, message).
+    """
+
+    name: str
+    summary: str
+    params: type[P]
+    run: RunFunction[P]
+    example: str
+    databases: Callable[[P], Sequence[str]]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[P], Sequence[tuple[str, str]]] | None = None

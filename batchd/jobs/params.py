@@ -1,0 +1,39 @@
+"""Types for the parameters of kinds, each parsed from what people write and described in the JSON Schema.
+
+`Duration` accepts "30d", "5m", "1h30m"; `ByteSize` "64MB", "1GiB"; `Secret` is never printed and never stored.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+
+from batchd.domain.quantities import format_duration, parse_duration, parse_size
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    return parse_duration(value)
+
+
+def _size(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else parse_size(value)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["90s", "5m", "1h30m", "30d"], "x-batchd-type": "duration"}),
+]
+
+ByteSize = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "1GiB"], "x-batchd-type": "size"}),
+]
+
+Secret = SecretStr

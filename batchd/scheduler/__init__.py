@@ -1,0 +1,1 @@
+"""When runs come to be: APScheduler wakes, the planner writes runs."""

@@ -1,0 +1,260 @@
+"""The tables, made to be read with psql or sqlite3. Each index names the query that it serves.
+
+Every `*_seconds` column is a number of seconds; every `*_at`, `scheduled_*` and `lease_until` a moment in UTC.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from batchd.db.types import BigId, Json, UtcTimestamp
+from batchd.domain.attempt import AttemptOutcome
+from batchd.domain.job import CatchUp, Overlap
+from batchd.domain.run import RunState
+
+SCHEMA_VERSION = 1
+"""The version of the tables below; a migration of this number makes them."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+
+def _one_of(column: str, words: type[enum.StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{word.value}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+meta = Table(
+    "batchd_meta",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Facts about the store itself: store_id (a uuid), schema_version.",
+)
+
+schedules = Table(
+    "batchd_schedules",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("schedule", Text),
+    Column("timezone", String, nullable=False),
+    Column("queue", String, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("params", Json, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("next_run_at", UtcTimestamp),
+    Column("paused_at", UtcTimestamp),
+    Column("removed_at", UtcTimestamp),
+    Column("catch_up", String, nullable=False),
+    Column("catch_up_max_runs", Integer, nullable=False),
+    Column("catch_up_max_age_seconds", Double, nullable=False),
+    Column("overlap", String, nullable=False),
+    Column("start_deadline_seconds", Double),
+    Column("jitter_seconds", Double, nullable=False),
+    Column("timeout_seconds", Double),
+    Column("max_attempts", Integer, nullable=False),
+    Column("retry", Json, nullable=False),
+    Column("definition_hash", String, nullable=False),
+    Column("error", Text),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    _one_of("catch_up", CatchUp),
+    _one_of("overlap", Overlap),
+    comment="One row a job of the config. error: why its schedule cannot be planned, NULL when all is well.",
+)
+Index(
+    "batchd_schedules_due",  # planner: what is due, and when is the next one
+    schedules.c.next_run_at,
+    postgresql_where=text("next_run_at IS NOT NULL AND paused_at IS NULL"),
+    sqlite_where=text("next_run_at IS NOT NULL AND paused_at IS NULL"),
+)
+
+runs = Table(
+    "batchd_runs",
+    metadata,
+    Column("id", BigId, Identity(always=False), primary_key=True),
+    Column("schedule_id", String, ForeignKey(schedules.c.id)),
+    Column("kind", String, nullable=False),
+    Column("queue", String, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("params", Json, nullable=False),
+    Column("scheduled_for", UtcTimestamp),
+    Column("scheduled_until", UtcTimestamp),
+    Column("fire_count", BigId, nullable=False, server_default=text("1")),
+    Column("available_at", UtcTimestamp, nullable=False),
+    Column("start_deadline_at", UtcTimestamp),
+    Column("timeout_seconds", Double),
+    Column("retry", Json, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", String),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False),
+    Column("losses", Integer, nullable=False, server_default=text("0")),
+    Column("lease_until", UtcTimestamp),
+    Column("fence", BigId, nullable=False, server_default=text("0")),
+    Column("worker", String),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("started_at", UtcTimestamp),
+    Column("finished_at", UtcTimestamp),
+    Column("cancel_requested_at", UtcTimestamp),
+    Column("progress_done", BigId),
+    Column("progress_total", BigId),
+    Column("progress_note", Text),
+    Column("result", Json),
+    Column("error", Text),
+    Column("concurrency_key", String),
+    Column("unique_key", String),
+    Column("created_by", String, nullable=False),
+    UniqueConstraint("schedule_id", "scheduled_for", name="batchd_runs_fire_key"),
+    _one_of("state", RunState),
+    CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
+    CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
+    sqlite_autoincrement=True,
+    comment=(
+        "The ledger. attempt: attempts used up; fence: claims so far; losses: claims in a row that ended without "
+        "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until."
+    ),
+)
+_UNFINISHED = text("state IN ('queued', 'running')")
+Index(
+    "batchd_runs_claim",  # claim: the best queued run of a queue
+    runs.c.queue,
+    runs.c.priority.desc(),
+    runs.c.available_at,
+    runs.c.id,
+    postgresql_where=text("state = 'queued'"),
+    sqlite_where=text("state = 'queued'"),
+)
+Index(
+    "batchd_runs_lease",  # reaper: leases that ran out; heartbeat
+    runs.c.lease_until,
+    postgresql_where=text("state = 'running'"),
+    sqlite_where=text("state = 'running'"),
+)
+Index(
+    "batchd_runs_concurrency",  # claim: one run at a time for each key, decided by the database
+    runs.c.concurrency_key,
+    unique=True,
+    postgresql_where=text("state = 'running' AND concurrency_key IS NOT NULL"),
+    sqlite_where=text("state = 'running' AND concurrency_key IS NOT NULL"),
+)
+Index(
+    "batchd_runs_unique",  # enqueue: at most one unfinished run of a unique key
+    runs.c.unique_key,
+    unique=True,
+    postgresql_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
+    sqlite_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
+)
+Index(
+    "batchd_runs_unfinished",  # planner: does the schedule have an unfinished run
+    runs.c.schedule_id,
+    postgresql_where=_UNFINISHED,
+    sqlite_where=_UNFINISHED,
+)
+Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
+Index("batchd_runs_finished", runs.c.finished_at)  # retention by age; `runs --since`
+
+attempts = Table(
+    "batchd_attempts",
+    metadata,
+    Column("run_id", BigId, ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("fence", BigId, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("worker", String, nullable=False),
+    Column("started_at", UtcTimestamp, nullable=False),
+    Column("finished_at", UtcTimestamp),
+    Column("outcome", String),
+    Column("error_type", Text),
+    Column("error_message", Text),
+    Column("error_traceback", Text),
+    PrimaryKeyConstraint("run_id", "fence"),
+    _one_of("outcome", AttemptOutcome),
+    comment="One row a claim. outcome NULL: still running. A released or lost claim does not use up its number.",
+)
+
+log_lines = Table(
+    "batchd_log_lines",
+    metadata,
+    Column("id", BigId, Identity(always=False), primary_key=True),
+    Column("run_id", BigId, ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("at", UtcTimestamp, nullable=False),
+    Column("level", String, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("fields", Json, nullable=False),
+    sqlite_autoincrement=True,
+    comment="A run's own log lines, bounded per run.",
+)
+Index("batchd_log_lines_run", log_lines.c.run_id, log_lines.c.id)  # `show RUN`
+
+outbox = Table(
+    "batchd_outbox",
+    metadata,
+    Column("id", BigId, Identity(always=False), primary_key=True),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("event", String, nullable=False),
+    Column("run_id", BigId),
+    Column("schedule_id", String),
+    Column("payload", Json, nullable=False),
+    sqlite_autoincrement=True,
+    comment="One row a state change, committed with it; alerts and the dashboard read it, retention prunes it.",
+)
+Index("batchd_outbox_created", outbox.c.created_at)  # retention
+
+workers = Table(
+    "batchd_workers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("pid_namespace", String, nullable=False),
+    Column("process_started", BigId, nullable=False),
+    Column("version", String, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("started_at", UtcTimestamp, nullable=False),
+    Column("heartbeat_at", UtcTimestamp, nullable=False),
+    CheckConstraint("state IN ('running', 'draining', 'stopped')", name="state"),
+    comment="Daemons. process_started: clock ticks since boot, from /proc/PID/stat, which tells a reused pid apart.",
+)
+
+checkpoint_metadata = MetaData()
+
+checkpoints = Table(
+    "batchd_checkpoints",
+    checkpoint_metadata,
+    Column("store_id", String(36), nullable=False),
+    Column("run_id", BigId, nullable=False),
+    Column("fence", BigId, nullable=False),
+    Column("state", Json),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("store_id", "run_id"),
+    comment="Resume points of unfinished runs, in the database that the job changes, so that both commit together.",
+)

@@ -1,0 +1,1 @@
+"""What the daemon says about itself: a closed list of events, and how they become log lines."""

@@ -1,0 +1,74 @@
+"""Real databases for the tests: a PostgreSQL server for the session, and a fresh database for each test that asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from batchd.db.dialect import DatabaseSettings
+from batchd.db.engine import Database
+from tests.support.postgres import PostgresServer, fresh_database, start_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server of the older major version, or the one that BATCHD_TEST_DATABASE_URL names."""
+    given = os.environ.get("BATCHD_TEST_DATABASE_URL")
+    if given:
+        yield PostgresServer(admin_url=given, data=None, binaries=None)
+        return
+    with start_server(tmp_path_factory.mktemp("postgres"), "older") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server_18(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL 18 server."""
+    with start_server(tmp_path_factory.mktemp("postgres18"), "18") as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of its own."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'batchd.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql-18"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database, once for each dialect and server version that the contract suites run on."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_url")
+    elif request.param == "postgresql":
+        yield request.getfixturevalue("postgres_url")
+    else:
+        with fresh_database(request.getfixturevalue("postgres_server_18")) as url:
+            yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A `Database` on `database_url`."""
+    opened = Database(
+        DatabaseSettings(
+            name="test",
+            url=database_url,
+            pool_size=10,
+            connect_timeout=timedelta(seconds=5),
+            statement_timeout=timedelta(seconds=30),
+            lock_timeout=timedelta(seconds=5),
+        )
+    )
+    yield opened
+    opened.close()

@@ -1,0 +1,83 @@
+"""`db.engine` behaves alike on every dialect."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import insert, literal, select, text
+
+from batchd.db.dialect import Topic
+from batchd.db.engine import Database, Interrupts, masked
+from batchd.db.types import UtcTimestamp
+from batchd.errors import RunInterrupted, StopReason
+from batchd.store.schema import meta, metadata
+
+
+def test_the_databases_clock_is_a_moment_in_utc(database: Database) -> None:
+    """`now` and `now_plus` read back as aware datetimes near the local clock."""
+    with database.reading() as connection:
+        now, later = connection.execute(select(database.dialect.now(), database.dialect.now_plus(90))).one()
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
+    assert timedelta(seconds=89) < later - now < timedelta(seconds=91)
+
+
+def test_a_moment_survives_the_round_trip(database: Database) -> None:
+    """A bound timestamp comes back equal, to the microsecond."""
+    moment = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
+    with database.reading() as connection:
+        assert connection.execute(select(literal(moment, UtcTimestamp()))).scalar_one() == moment
+
+
+def test_a_failed_write_leaves_nothing(database: Database) -> None:
+    """`writing` rolls back on any exception."""
+    metadata.create_all(database.engine)
+    with pytest.raises(RuntimeError), database.writing() as connection:
+        connection.execute(insert(meta).values(key="a", value="b"))
+        raise RuntimeError
+    with database.reading() as connection:
+        assert connection.execute(select(meta)).all() == []
+
+
+def test_another_thread_ends_a_running_statement(database: Database) -> None:
+    """`Interrupts.cancel` turns the statement that it ended into RunInterrupted with the reason."""
+    forever = (
+        "SELECT pg_sleep(60)"
+        if database.dialect.name == "postgresql"
+        else "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    )
+    interrupts = Interrupts()
+    started = threading.Event()
+
+    def cancel() -> None:
+        started.wait(10)
+        interrupts.cancel(StopReason.TIMEOUT)
+
+    canceller = threading.Timer(0.3, cancel)
+    canceller.start()
+    with pytest.raises(RunInterrupted) as raised, database.reading(interrupts) as connection:
+        started.set()
+        connection.execute(text(forever))
+    assert raised.value.reason is StopReason.TIMEOUT
+    canceller.join()
+    with pytest.raises(RunInterrupted), database.reading(interrupts):
+        pass
+
+
+def test_a_commit_elsewhere_wakes_a_listener(database: Database) -> None:
+    """A wake source hears of a committed write by another connection."""
+    metadata.create_all(database.engine)
+    source = database.dialect.wake_source(database.engine)
+    try:
+        with database.writing() as connection:
+            connection.execute(insert(meta).values(key="a", value="b"))
+            database.dialect.notify(connection, [Topic.RUNS])
+        assert Topic.RUNS in source.wait(timedelta(seconds=5))
+    finally:
+        source.close()
+
+
+def test_passwords_never_show_in_a_masked_url() -> None:
+    """Neither the userinfo's nor the query's."""
+    assert "hunter2" not in masked("postgresql://u:hunter2@h/d?sslpassword=hunter2&password=hunter2")

