@@ -90,14 +90,14 @@ class Database:
     @contextlib.contextmanager
     def reading(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
         """Yield a connection inside a transaction that is rolled back at the end."""
-        with self._translating(), self.engine.connect() as connection, self._tracked(connection, interrupts):
+        with self.translating(), self.engine.connect() as connection, self._tracked(connection, interrupts):
             yield connection
 
     @contextlib.contextmanager
     def writing(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
         """Yield a connection inside a transaction that commits at the end, or rolls back on any exception."""
         with (
-            self._translating(),
+            self.translating(),
             self.engine.connect() as connection,
             self._tracked(connection, interrupts),
             self.dialect.writing(connection),
@@ -128,7 +128,8 @@ class Database:
                 raise
 
     @contextlib.contextmanager
-    def _translating(self) -> Iterator[None]:
+    def translating(self) -> Iterator[None]:
+        """Raise driver errors of the block in batchd's words, as `reading` and `writing` do."""
         try:
             yield
         except PoolTimeout as error:
