@@ -11,7 +11,8 @@ from batchd.db.dialect import Topic, WakeSource
 from batchd.db.engine import Database
 from batchd.loop import Loop
 
-_LISTEN_FOR = timedelta(seconds=5)
+_LISTEN_FOR = timedelta(seconds=1)
+"""Bounds how long a stop waits for this loop."""
 
 
 class WakeLoop(Loop):

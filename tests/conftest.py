@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
+from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
 
 
@@ -60,15 +59,6 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A `Database` on `database_url`."""
-    opened = Database(
-        DatabaseSettings(
-            name="test",
-            url=database_url,
-            pool_size=10,
-            connect_timeout=timedelta(seconds=5),
-            statement_timeout=timedelta(seconds=30),
-            lock_timeout=timedelta(seconds=5),
-        )
-    )
+    opened = open_database(database_url)
     yield opened
     opened.close()
