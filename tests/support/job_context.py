@@ -1,0 +1,174 @@
+"""A `JobContext` over real databases, for tests of kinds without an engine.
+
+    context = DirectContext({"app": database})
+    result = KIND.run(KIND.params(database="app", ...), context)
+
+`stop_at_check` ends the attempt as a shutdown does, at the n-th `raise_if_stopping`; `next_attempt()` gives the context
+of the attempt that resumes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from batchd.clock import Clock, SystemClock
+from batchd.db.engine import Database, Interrupts
+from batchd.domain.job import JsonObject, JsonValue
+from batchd.errors import LeaseLost, RunInterrupted, StopReason
+from batchd.store.schema import checkpoint_metadata, checkpoints
+
+_STORE_ID = "00000000-0000-4000-8000-000000000000"
+_run_ids = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line that a kind logged."""
+
+    level: str
+    event: str
+    fields: Mapping[str, Any]
+
+
+class CollectedLog:
+    """A `Log` that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.lines.append(Line("debug", event, fields))
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append(Line("info", event, fields))
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.lines.append(Line("warning", event, fields))
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.lines.append(Line("error", event, fields))
+
+    def events(self, level: str | None = None) -> list[str]:
+        """The events of one level, or of all, in order."""
+        return [line.event for line in self.lines if level in (None, line.level)]
+
+
+@dataclass
+class DirectContext:
+    """See the module; `progressed` holds every (done, total, note) that the kind reported."""
+
+    databases: Mapping[str, Database]
+    scheduled_for: datetime | None = None
+    previous_result: Mapping[str, JsonValue] | None = None
+    run_id: int = field(default_factory=lambda: next(_run_ids))
+    job: str = "test-job"
+    attempt: int = 1
+    fence: int = 1
+    clock: Clock = field(default_factory=SystemClock)
+    timeout: timedelta | None = None
+    stop_at_check: int | None = None
+    log: CollectedLog = field(default_factory=CollectedLog)
+    progressed: list[tuple[int, int | None, str | None]] = field(default_factory=list)
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    checks: int = 0
+
+    def __post_init__(self) -> None:
+        self._stopped = threading.Event()
+        self._deadline = None if self.timeout is None else self.clock.monotonic() + self.timeout.total_seconds()
+
+    def next_attempt(self, **changes: Any) -> DirectContext:
+        """Return the context of the attempt that resumes this run after it was interrupted."""
+        facts: dict[str, Any] = {
+            "databases": self.databases,
+            "scheduled_for": self.scheduled_for,
+            "previous_result": self.previous_result,
+            "run_id": self.run_id,
+            "job": self.job,
+            "attempt": self.attempt + 1,
+            "fence": self.fence + 1,
+            "clock": self.clock,
+        }
+        return DirectContext(**(facts | changes))
+
+    def stop(self, reason: StopReason = StopReason.SHUTDOWN) -> None:
+        """End the attempt from another thread: its statements are cancelled and its waits end."""
+        self._stopped.set()
+        self.interrupts.cancel(reason)
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def database(self, name: str) -> Database:
+        return self.databases[name]
+
+    def reading(self, database: Database) -> AbstractContextManager[Connection]:
+        return database.reading(self.interrupts)
+
+    @contextmanager
+    def writing(self, database: Database) -> Iterator[Connection]:
+        with database.writing(self.interrupts) as connection:
+            yield connection
+
+    def checkpoint(self, database: Database) -> JsonObject | None:
+        checkpoint_metadata.create_all(database.engine)
+        with database.writing() as connection:
+            state: JsonObject | None = connection.execute(
+                select(checkpoints.c.state).where(*self._mine())
+            ).scalar_one_or_none()
+            row = {
+                "store_id": _STORE_ID,
+                "run_id": self.run_id,
+                "fence": self.fence,
+                "state": state,
+                "updated_at": database.dialect.now(),
+            }
+            insert = database.dialect.insert(checkpoints).values(row)
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=["store_id", "run_id"],
+                    set_={"fence": self.fence},
+                    where=checkpoints.c.fence <= self.fence,
+                )
+            )
+        return state
+
+    def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
+        saved = connection.execute(
+            update(checkpoints)
+            .where(*self._mine(), checkpoints.c.fence == self.fence)
+            .values(state=state, updated_at=database.dialect.now())
+        )
+        if saved.rowcount != 1:
+            raise LeaseLost(f"run {self.run_id}: a newer attempt exists")
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        self.progressed.append((done, total, note))
+
+    def raise_if_stopping(self) -> None:
+        self.checks += 1
+        if self.interrupts.reason is not None:
+            raise RunInterrupted(self.interrupts.reason)
+        if self._deadline is not None and self.clock.monotonic() >= self._deadline:
+            raise RunInterrupted(StopReason.TIMEOUT)
+        if self.stop_at_check is not None and self.checks >= self.stop_at_check:
+            raise RunInterrupted(StopReason.SHUTDOWN)
+
+    def wait(self, pause: timedelta) -> None:
+        if self._stopped.wait(pause.total_seconds()):
+            raise RunInterrupted(self.interrupts.reason or StopReason.SHUTDOWN)
+
+    def time_left(self) -> timedelta | None:
+        if self._deadline is None:
+            return None
+        return timedelta(seconds=max(0.0, self._deadline - self.clock.monotonic()))
+
+    def _mine(self) -> tuple[Any, ...]:
+        return (checkpoints.c.store_id == _STORE_ID, checkpoints.c.run_id == self.run_id)
