@@ -1,0 +1,91 @@
+"""Which commands there are, and where each lives; listing them imports none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: its module in `batchd.cli`, the name of the function there, its line in `batchd --help`."""
+
+    module: str
+    function: str
+    summary: str
+
+
+GROUPS: dict[str, dict[str, Entry]] = {
+    "The daemon": {
+        "run": Entry("run", "run", "Run the daemon until it is told to stop."),
+        "status": Entry("inspect", "status", "Who is alive, what waits, what became of the last 24 hours' runs."),
+        "demo": Entry("demo", "demo", "Run the real daemon on a sample database and show each job at work."),
+    },
+    "The config": {
+        "check": Entry("check", "check", "Report every error of the config at once."),
+        "schema": Entry("check", "schema", "Print the JSON Schema of the config, for editors."),
+        "kinds": Entry("check", "kinds", "Explain the kinds of jobs, their parameters and an example."),
+        "next": Entry("check", "next_fires", "Print the coming fire times, in local time and in UTC."),
+    },
+    "Jobs and runs": {
+        "jobs": Entry("inspect", "jobs", "List the jobs: next run, last state, duration."),
+        "runs": Entry("inspect", "runs", "List runs, newest first."),
+        "show": Entry("inspect", "show", "Show a run: attempts, progress, result, error, log lines."),
+        "trigger": Entry("control", "trigger", "Run a job now."),
+        "pause": Entry("control", "pause", "Stop a job's schedule until it is resumed."),
+        "resume": Entry("control", "resume", "Let a paused job's schedule go on."),
+        "cancel": Entry("control", "cancel", "Cancel a queued run, or stop a running one."),
+        "retry": Entry("control", "retry", "Run a failed, cancelled, missed or quarantined run again."),
+    },
+    "Administration": {
+        "migrate": Entry("admin", "migrate", "Make or upgrade batchd's tables, or print the SQL that does."),
+        "completion": Entry("admin", "completion", "Print the script that makes your shell complete batchd."),
+    },
+}
+
+ENTRIES: dict[str, Entry] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only to run the command or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of the help."""
+        return list(ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command; None for a name that there is not."""
+        entry = ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = getattr(import_module(f"batchd.cli.{entry.module}"), entry.function)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the first word; an unknown one is answered with the nearest that there is."""
+        if args and args[0] not in ENTRIES and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 (only a typo needs it)
+
+            near = get_close_matches(args[0], ENTRIES, n=1)
+            advice = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{advice}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands by group."""
+        for group, entries in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, entry.summary) for name, entry in entries.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Return the names that begin so, with their help."""
+        names = [
+            CompletionItem(name, help=entry.summary) for name, entry in ENTRIES.items() if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)

@@ -1,0 +1,115 @@
+"""What goes to stdout: a table for people, JSON for programs; and what goes to stderr: what is said about it.
+
+Colours only on a terminal and never with NO_COLOR. rich is imported only to draw a table on a terminal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from batchd.cli.text import cleaned
+from batchd.domain.run import RunState
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STATE_COLORS = {
+    RunState.SUCCEEDED.value: "green",
+    RunState.FAILED.value: "red",
+    RunState.QUARANTINED.value: "red",
+    RunState.RUNNING.value: "cyan",
+    RunState.QUEUED.value: "blue",
+    RunState.SKIPPED.value: "yellow",
+    RunState.MISSED.value: "yellow",
+    RunState.CANCELLED.value: "yellow",
+}
+
+
+def json_option(command: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def emit_json(value: object) -> None:
+    """Print a value as JSON: moments as ISO 8601 in UTC, durations in seconds, everything beyond ASCII escaped."""
+    click.echo(json.dumps(jsonable(value), indent=2))
+
+
+def jsonable(value: object) -> Any:
+    """Return the value as JSON has it; a dataclass becomes an object of its fields."""
+    match value:
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case timedelta():
+            return value.total_seconds()
+        case enum.Enum():
+            return value.value
+        case Mapping():
+            return {str(key): jsonable(part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [jsonable(part) for part in value]
+        case None | bool() | int() | float() | str():
+            return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return str(value)
+
+
+def emit_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, color_column: str | None = None) -> None:
+    """Print a table: drawn on a terminal, else aligned columns that a person can read and `awk` can cut.
+
+    `color_column` holds the name of a run's state.
+    """
+    cells = [[cleaned("-" if cell is None else cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _draw(headers, cells, color_column)
+        return
+    widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
+    for line in [[header.upper() for header in headers], *cells]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def emit_facts(facts: Sequence[tuple[str, object]]) -> None:
+    """Print "name  value" lines, aligned; facts that are None are left out."""
+    shown = [(name, value) for name, value in facts if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        click.echo(f"{name.ljust(width)}  {cleaned(value)}")
+
+
+def say(message: str, *, color: str | None = None) -> None:
+    """Tell a person something on stderr, where it cannot spoil the data."""
+    colored = color is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(click.style(cleaned(message), fg=color) if colored else cleaned(message), err=True)
+
+
+def heading(text: str) -> None:
+    """Print a heading on stdout."""
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    click.echo("\n" + (click.style(text, bold=True) if bold else text))
+
+
+def _draw(headers: Sequence[str], cells: list[list[str]], color_column: str | None) -> None:
+    from rich.console import Console  # noqa: PLC0415 (only a terminal needs it, and it takes 60 ms)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for line in cells:
+        table.add_row(
+            *(
+                Text(cell, style=STATE_COLORS.get(cell, "") if header == color_column else "")
+                for header, cell in zip(headers, line, strict=True)
+            )
+        )
+    Console(highlight=False, markup=False).print(table)

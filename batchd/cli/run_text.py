@@ -1,0 +1,77 @@
+"""A run for people and for programs; every command shows it the same way."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from batchd.cli.output import jsonable
+from batchd.cli.text import moment, span
+from batchd.domain.run import Reason, RunState
+from batchd.errors import ExitCode
+from batchd.store.queries import RunView
+
+
+def run_json(run: RunView) -> dict[str, Any]:
+    """Return the run as programs get it: the columns of `batchd_runs`, `job` for the schedule, and its duration."""
+    columns: dict[str, Any] = jsonable(run)
+    return {
+        "id": columns.pop("id"),
+        "job": columns.pop("schedule_id"),
+        **columns,
+        "duration_seconds": None if run.duration is None else run.duration.total_seconds(),
+    }
+
+
+def state_text(run: RunView) -> str:
+    """Return the state with what makes it understandable: "queued (attempt 2 of 3 later)", "skipped (overlap)"."""
+    if run.state == RunState.QUEUED.value and run.attempt:
+        return f"queued (attempt {run.attempt + 1} of {run.max_attempts} to come)"
+    if run.cancel_requested_at is not None and not run.is_final:
+        return f"{run.state} (asked to stop)"
+    return run.state if run.reason is None else f"{run.state} ({run.reason})"
+
+
+def progress_text(run: RunView) -> str | None:
+    """Return how far the run is: "1,200 of 5,000 (24 %) users"; None when it never said."""
+    if run.progress_done is None:
+        return run.progress_note
+    text = f"{run.progress_done:,}"
+    if run.progress_total:
+        text += f" of {run.progress_total:,} ({min(100, 100 * run.progress_done // run.progress_total)} %)"
+    return f"{text} {run.progress_note}" if run.progress_note else text
+
+
+def duration_text(run: RunView, now: datetime) -> str:
+    """Return how long the run took, or has been running so far."""
+    if run.state == RunState.RUNNING.value and run.started_at is not None:
+        return f"{span(now - run.started_at)} so far" if now > run.started_at else "0s so far"
+    return span(run.duration)
+
+
+def fire_text(run: RunView) -> str:
+    """Return the fire time, or the range that a `missed` row stands for; who asked for a run without one."""
+    if run.scheduled_for is None:
+        return f"by {run.created_by}"
+    if run.fire_count > 1:
+        return f"{moment(run.scheduled_for)} to {moment(run.scheduled_until)} ({run.fire_count:,} fires)"
+    return moment(run.scheduled_for)
+
+
+def result_lines(run: RunView) -> list[tuple[str, object]]:
+    """Return the run's result, one line a key."""
+    return [(key, value) for key, value in (run.result or {}).items() if not isinstance(value, list | dict)]
+
+
+def exit_code_of(run: RunView) -> ExitCode:
+    """Return what a command that waited for the run tells its caller."""
+    match RunState(run.state):
+        case RunState.SUCCEEDED:
+            return ExitCode.OK
+        case RunState.CANCELLED:
+            return ExitCode.RUN_TIMED_OUT_OR_CANCELLED
+        case RunState.SKIPPED | RunState.MISSED:
+            return ExitCode.RUN_SKIPPED
+        case _:
+            timed_out = run.reason == Reason.TIMEOUT.value
+            return ExitCode.RUN_TIMED_OUT_OR_CANCELLED if timed_out else ExitCode.RUN_FAILED
