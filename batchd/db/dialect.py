@@ -88,6 +88,14 @@ class Dialect(Protocol):
         """Wait for the advisory lock `name`; the end of the transaction gives it back."""
         ...
 
+    def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
+        """Let the transaction's statements give up a wait for a lock after `limit` (a no-op with one writer)."""
+        ...
+
+    def tidy(self, engine: Engine, *, thoroughly: bool) -> None:
+        """Work off what a series of write transactions piles up (SQLite's WAL); waits for nobody."""
+        ...
+
     def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
         """Wake every listener on the topics once the transaction commits."""
         ...

@@ -122,6 +122,13 @@ class PostgresDialect:
         key = (0x62746368 << 32) | zlib.crc32(name.encode())
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
+    def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
+        """Set `lock_timeout` for the transaction."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(limit.total_seconds() * 1000))}")
+
+    def tidy(self, engine: Engine, *, thoroughly: bool) -> None:
+        """Do nothing: the checkpointer and autovacuum do it."""
+
     def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
         """NOTIFY one channel a topic; PostgreSQL delivers on commit and folds repeats within a transaction."""
         for topic in topics:

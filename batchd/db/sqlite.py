@@ -121,6 +121,25 @@ class SqliteDialect:
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Do nothing: BEGIN IMMEDIATE has already kept every other writer out."""
 
+    def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
+        """Do nothing: BEGIN IMMEDIATE waited for the only lock there is, before anything was held."""
+
+    def tidy(self, engine: Engine, *, thoroughly: bool) -> None:
+        """Copy the WAL into the file as far as readers allow; thoroughly: also cut it to nothing if nobody reads."""
+        pooled = engine.raw_connection()
+        try:
+            driver = pooled.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()
+            driver.execute("PRAGMA busy_timeout = 20").close()
+            try:
+                with contextlib.suppress(sqlite3.OperationalError):  # somebody else is at it
+                    driver.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if thoroughly else 'PASSIVE'})").close()
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {patience}").close()
+        finally:
+            pooled.close()
+
     def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
         """Do nothing: the commit itself moves `PRAGMA data_version`, which every listener polls."""
 

@@ -1,0 +1,147 @@
+"""cleanup deletes what is before the cutoff, and nothing else, whatever the table looks like."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from batchd.db.engine import Database
+from batchd.domain.job import JsonObject
+from batchd.errors import JobError
+from batchd.jobs.kinds.cleanup import KIND
+from tests.support.job_context import DirectContext
+
+_NOW = datetime(2026, 5, 20, 12, 30, 15, 500_000, tzinfo=UTC)
+
+
+class FixedClock:
+    """A clock that stands still at `_NOW`; durations go by."""
+
+    def now(self) -> datetime:
+        return _NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def context_on(database: Database, **changes: Any) -> DirectContext:
+    """A context at `_NOW` with the database as "app"."""
+    return DirectContext({"app": database}, clock=FixedClock(), **changes)
+
+
+def clean(database: Database, context: DirectContext | None = None, **params: Any) -> JsonObject:
+    """Run cleanup on "app"."""
+    filled = {"database": "app", "table": "logs", "column": "at", "pause": "0s"} | params
+    if "expired" not in filled:
+        filled.setdefault("older_than", "10d")
+    return KIND.run(KIND.params.model_validate(filled), context or context_on(database))
+
+
+def execute(database: Database, *statements: str) -> None:
+    """Execute the statements in one transaction."""
+    with database.writing() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def fetch(database: Database, query: str) -> list[Any]:
+    """Return the first column of the query's rows."""
+    with database.reading() as connection:
+        return [row[0] for row in connection.exec_driver_sql(query)]
+
+
+_CUTOFF = _NOW - timedelta(days=10)
+_OFFSETS = [
+    timedelta(days=-400),
+    timedelta(days=-2),
+    timedelta(days=-1),
+    timedelta(hours=-13),
+    timedelta(hours=-1),
+    timedelta(seconds=-1),
+    timedelta(milliseconds=-1),
+    timedelta(0),
+    timedelta(milliseconds=1),
+    timedelta(seconds=1),
+    timedelta(hours=1),
+    timedelta(hours=11, minutes=29),
+    timedelta(hours=13),
+    timedelta(days=1),
+    timedelta(days=3),
+    timedelta(days=40),
+]
+
+
+def _day_is_over(moment: datetime) -> bool:
+    return moment.date() < _CUTOFF.date()
+
+
+def _second_is_over(moment: datetime) -> bool:
+    return int(moment.timestamp()) < int(_CUTOFF.timestamp())
+
+
+def _is_before(moment: datetime) -> bool:
+    return moment < _CUTOFF
+
+
+_FORMATS: dict[str, tuple[str, str, Any, Any]] = {
+    "timestamptz": ("postgresql", "timestamptz", lambda m: m.isoformat(), _is_before),
+    "timestamp": ("postgresql", "timestamp", lambda m: m.replace(tzinfo=None).isoformat(), _is_before),
+    "date": ("postgresql", "date", lambda m: m.date().isoformat(), _day_is_over),
+    "bigint seconds": ("both", "bigint", lambda m: int(m.timestamp()), _second_is_over),
+    "bigint milliseconds": ("both", "bigint", lambda m: round(m.timestamp() * 1000), _is_before),
+    "numeric seconds": ("postgresql", "numeric(20,3)", lambda m: f"{m.timestamp():.3f}", _second_is_over),
+    "T and Z": ("sqlite", "TEXT", lambda m: m.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), _is_before),
+    "space": ("sqlite", "DATETIME", lambda m: m.strftime("%Y-%m-%d %H:%M:%S.%f"), _is_before),
+    "whole seconds": (
+        "sqlite",
+        "TIMESTAMP",
+        lambda m: m.strftime("%Y-%m-%d %H:%M:%S"),
+        lambda m: m.replace(microsecond=0) < _CUTOFF,
+    ),
+    "offset": ("sqlite", "TEXT", lambda m: (m + timedelta(hours=5)).isoformat()[:-6] + "+05:00", _is_before),
+    "day": ("sqlite", "DATE", lambda m: m.date().isoformat(), _day_is_over),
+}
+
+
+@pytest.mark.parametrize("form", _FORMATS)
+@pytest.mark.parametrize("indexed", [True, False])
+def test_exactly_what_is_before_the_cutoff_goes(database: Database, form: str, indexed: bool) -> None:
+    """In every format, with and without an index: rows around the cutoff stay or go as the rule says; NULLs stay."""
+    dialect, sql_type, write, goes = _FORMATS[form]
+    if dialect not in {"both", database.dialect.name}:
+        pytest.skip(f"{form} is a format of {dialect}")
+    execute(database, f"CREATE TABLE logs (id bigint PRIMARY KEY, at {sql_type})")
+    if indexed:
+        execute(
+            database, "CREATE INDEX ON logs (at)" if dialect == "postgresql" else "CREATE INDEX logs_at ON logs (at)"
+        )
+    moments = [_CUTOFF + offset for offset in _OFFSETS] * 3
+    with database.writing() as connection:
+        rows = [{"id": number, "at": write(moment)} for number, moment in enumerate(moments)]
+        cast = "" if database.dialect.name == "sqlite" else f"::{sql_type}"
+        connection.execute(
+            text("INSERT INTO logs (id, at) VALUES (:id, :at)")
+            if not cast
+            else text(f"INSERT INTO logs (id, at) VALUES (:id, CAST(CAST(:at AS text) AS {sql_type}))"),
+            rows,
+        )
+        connection.execute(text("INSERT INTO logs (id, at) VALUES (999, NULL)"))
+    result = clean(database, batch_size=4)
+    staying = {number for number, moment in enumerate(moments) if not goes(moment)} | {999}
+    assert set(fetch(database, "SELECT id FROM logs")) == staying
+    assert result["rows_deleted"] == len(moments) + 1 - len(staying)
+
+
+def test_a_missing_table_is_named_with_its_nearest(database: Database) -> None:
+    """A typo in the table or the column fails at once and says what exists."""
+    execute(database, "CREATE TABLE logs (id bigint PRIMARY KEY, created_at bigint)")
+    with pytest.raises(JobError, match="no table lgos") as missing_table:
+        clean(database, table="lgos")
+    assert not missing_table.value.retryable
+    assert "logs" in str(missing_table.value.hint)
+    with pytest.raises(JobError, match="no column create_at") as missing_column:
+        clean(database, column="create_at")
+    assert "created_at" in str(missing_column.value.hint)
