@@ -7,7 +7,7 @@ secret: whoever builds a message from a URL masks it first (`batchd.db.engine.ma
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(enum.IntEnum):
@@ -97,11 +97,20 @@ class JobError(BatchdError):
     """What a kind raises when its work failed for a reason that it understands.
 
     `retryable=False` says that another attempt cannot help (a table that does not exist); the run then fails at once.
+    `result` is kept with the run all the same: what a health check found is most interesting when it fails.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, retryable: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retryable: bool = True,
+        result: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retryable = retryable
+        self.result = result
 
 
 class StopReason(enum.StrEnum):

@@ -95,6 +95,10 @@ class JobContext(Protocol):
         """Return the database of that name in the config; config checking has made sure that it exists."""
         ...
 
+    def database_names(self) -> tuple[str, ...]:
+        """Return the names of all databases in the config."""
+        ...
+
     def reading(self, database: Database) -> AbstractContextManager[Connection]:
         """Open a read transaction whose statements a stop cancels."""
         ...

@@ -143,8 +143,7 @@ runs = Table(
 )
 _UNFINISHED = text("state IN ('queued', 'running')")
 Index(
-    "batchd_runs_claim",  # claim: the best queued run of a queue
-    runs.c.queue,
+    "batchd_runs_claim",  # claim: the best queued runs, in this order
     runs.c.priority.desc(),
     runs.c.available_at,
     runs.c.id,

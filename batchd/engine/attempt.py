@@ -1,0 +1,139 @@
+"""One attempt, from claim to ending. Nothing it does can harm the thread that it runs on."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision, decide
+from batchd.domain.job import JsonObject
+from batchd.domain.retry import delay_after
+from batchd.domain.run import Reason, RunState
+from batchd.engine.context import AttemptContext, Surroundings
+from batchd.engine.running import RunningAttempt
+from batchd.errors import BatchdError, JobError, LeaseLost, ParamsInvalid, RunInterrupted, StopReason
+from batchd.jobs.contract import Kind
+from batchd.store.finish import Ending
+
+_TRACEBACK_BYTES = 16_000
+
+_OUTCOMES = {
+    StopReason.SHUTDOWN: AttemptOutcome.RELEASED,
+    StopReason.TIMEOUT: AttemptOutcome.TIMED_OUT,
+    StopReason.CANCELLED: AttemptOutcome.CANCELLED,
+    StopReason.LEASE_LOST: AttemptOutcome.LOST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The kinds that this daemon knows, and how a run's stored params become whole again (secrets put back)."""
+
+    kinds: Mapping[str, Kind[Any]]
+    resolve_params: Callable[[str | None, JsonObject], JsonObject]
+
+
+def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
+    """Run the attempt on this thread and return how it ended; never raises."""
+    context = AttemptContext(running, around)
+    try:
+        kind, params = _understood(running, catalog)
+        running.raise_if_stopping()
+        result = _plain(kind.run(params, context))
+        return _ending(running, AttemptOutcome.SUCCEEDED, result=result)
+    except RunInterrupted as interrupted:
+        return _interrupted(running, running.stop_reason or interrupted.reason)
+    except LeaseLost:
+        return _ending(running, AttemptOutcome.LOST)
+    except ParamsInvalid as error:
+        quarantined = Decision(RunState.QUARANTINED, Reason.NOT_UNDERSTOOD, None)
+        return Ending(running.claim, AttemptOutcome.FAILED, quarantined, None, _described(error))
+    except BaseException as error:  # noqa: BLE001 (a job's SystemExit must not end a worker thread)
+        if running.stop_reason is not None and running.interrupts.reason is not None:
+            # The kind wrapped the error of the statement that we cancelled: the stop is the reason, not the error.
+            return _interrupted(running, running.stop_reason)
+        return _failed(running, error)
+
+
+def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], Any]:
+    claim = running.claim
+    kind = catalog.kinds.get(claim.kind)
+    if kind is None:
+        raise ParamsInvalid(
+            f"there is no kind {claim.kind!r} in this batchd; it has: {', '.join(sorted(catalog.kinds))}"
+        )
+    try:
+        return kind, kind.params.model_validate(catalog.resolve_params(claim.job, claim.params))
+    except ValidationError as error:
+        # Only places and rules: the input may be a secret.
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise ParamsInvalid(f"params of kind {claim.kind!r} are not understood: {faults}") from None
+    except BatchdError as error:
+        raise ParamsInvalid(error.message, hint=error.hint) from error
+
+
+def _interrupted(running: RunningAttempt, reason: StopReason) -> Ending:
+    if reason is StopReason.TIMEOUT:
+        limit = running.claim.timeout
+        seconds = limit.total_seconds() if limit else 0
+        error = AttemptError("Timeout", f"the attempt took longer than its timeout of {seconds:g} s", None)
+        return _ending(running, AttemptOutcome.TIMED_OUT, error=error)
+    return _ending(running, _OUTCOMES[reason])
+
+
+def _failed(running: RunningAttempt, error: BaseException) -> Ending:
+    retryable = error.retryable if isinstance(error, JobError) else True
+    result = error.result if isinstance(error, JobError) else None
+    return _ending(running, AttemptOutcome.FAILED, retryable=retryable, result=result, error=_described(error))
+
+
+def _ending(
+    running: RunningAttempt,
+    outcome: AttemptOutcome,
+    *,
+    retryable: bool = True,
+    result: JsonObject | None = None,
+    error: AttemptError | None = None,
+) -> Ending:
+    claim = running.claim
+    decision = decide(
+        outcome,
+        attempt=claim.attempt,
+        max_attempts=claim.max_attempts,
+        retryable=retryable,
+        delay=delay_after(claim.retry, claim.attempt, seed=str(claim.run_id)),
+    )
+    return Ending(claim, outcome, decision, result, error, tuple(running.checkpointed))
+
+
+def _described(error: BaseException) -> AttemptError:
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, BatchdError) and error.hint:
+        message += f" ({error.hint})"
+    # A known failure explains itself; a traceback is for the unknown ones. It never shows local variables.
+    known = isinstance(error, BatchdError)
+    stack = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_BYTES:]
+    return AttemptError(type(error).__name__, _storable(message), stack and _storable(stack))
+
+
+def _plain(result: Any) -> JsonObject:
+    """Return the result as JSON that every store accepts; raises JobError for a kind that returns anything else."""
+    try:
+        plain = json.loads(_storable(json.dumps(result if result is not None else {}, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise JobError(f"the kind returned what is not JSON: {error}", retryable=False) from error
+    if not isinstance(plain, dict):
+        raise JobError(f"the kind returned {type(plain).__name__} instead of an object", retryable=False)
+    return plain
+
+
+def _storable(text: str) -> str:
+    """Return the text without NUL, which PostgreSQL does not store, neither raw nor as a JSON escape."""
+    return text.replace("\x00", "").replace("\\u0000", "")

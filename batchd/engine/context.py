@@ -1,0 +1,109 @@
+"""What a running job sees: `batchd.jobs.contract.JobContext` over one attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from batchd.clock import Clock
+from batchd.db.engine import Database
+from batchd.domain.job import JsonObject, JsonValue
+from batchd.engine.running import RunningAttempt
+from batchd.errors import ParamsInvalid
+from batchd.jobs.contract import Log
+from batchd.store import checkpoints, results
+from batchd.store.checkpoints import CheckpointKey
+from batchd.store.claims import Claim
+from batchd.store.leases import Progress
+from batchd.telemetry.logs import get_logger
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every attempt of this daemon shares."""
+
+    store: Database
+    store_id: str
+    databases: Mapping[str, Database]
+    clock: Clock
+
+
+class AttemptContext:
+    """See `JobContext`. Made and used by the attempt's thread."""
+
+    def __init__(self, running: RunningAttempt, around: Surroundings) -> None:
+        claim = running.claim
+        self.log: Log = get_logger()
+        self.run_id = claim.run_id
+        self.job = claim.job or claim.kind
+        self.attempt = claim.attempt
+        self.scheduled_for = claim.scheduled_for
+        self._running = running
+        self._around = around
+        self._key = checkpoint_key(around.store_id, claim)
+
+    @property
+    def previous_result(self) -> Mapping[str, JsonValue] | None:
+        """See `JobContext`."""
+        if self._running.claim.job is None:
+            return None
+        return results.previous_result(self._around.store, self._running.claim.job, self.run_id)
+
+    def now(self) -> datetime:
+        """See `JobContext`."""
+        return self._around.clock.now()
+
+    def database(self, name: str) -> Database:
+        """See `JobContext`; raises ParamsInvalid for a name that this daemon's config does not have."""
+        database = self._around.databases.get(name)
+        if database is None:
+            known = ", ".join(sorted(self._around.databases)) or "none"
+            raise ParamsInvalid(f"there is no [databases.{name}] in this daemon's config; it has: {known}")
+        return database
+
+    def database_names(self) -> tuple[str, ...]:
+        """See `JobContext`."""
+        return tuple(self._around.databases)
+
+    def reading(self, database: Database) -> AbstractContextManager[Any]:
+        """See `JobContext`."""
+        return database.reading(self._running.interrupts)
+
+    def writing(self, database: Database) -> AbstractContextManager[Any]:
+        """See `JobContext`."""
+        return database.writing(self._running.interrupts)
+
+    def checkpoint(self, database: Database) -> JsonObject | None:
+        """See `JobContext`."""
+        self._running.checkpointed[database.name] = database
+        return checkpoints.take_over(database, self._key, self._running.interrupts)
+
+    def save_checkpoint(self, connection: Any, database: Database, state: JsonObject) -> None:
+        """See `JobContext`."""
+        checkpoints.save(connection, database, self._key, state)
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        """See `JobContext`."""
+        self._running.report(Progress(done, total, note))
+
+    def raise_if_stopping(self) -> None:
+        """See `JobContext`."""
+        self._running.raise_if_stopping()
+
+    def wait(self, pause: timedelta) -> None:
+        """See `JobContext`."""
+        self._running.wait(pause)
+
+    def time_left(self) -> timedelta | None:
+        """See `JobContext`."""
+        if self._running.deadline is None:
+            return None
+        return timedelta(seconds=max(0.0, self._running.deadline - self._around.clock.monotonic()))
+
+
+def checkpoint_key(store_id: str, claim: Claim) -> CheckpointKey:
+    """Return under which key the claim's checkpoints are kept."""
+    return CheckpointKey(store_id, claim.run_id, claim.fence)

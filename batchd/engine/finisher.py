@@ -1,0 +1,99 @@
+"""Records endings in batches, through outages of the store: an ending is never dropped because the store is away."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from batchd.clock import Clock
+from batchd.db.engine import Database
+from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision
+from batchd.domain.run import Reason, RunState
+from batchd.engine.running import InHand
+from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled
+from batchd.loop import Loop
+from batchd.store import claims
+from batchd.store.finish import Ending, finish
+
+_BATCH = 200
+_IDLE = timedelta(seconds=60)
+_LATER = (DatabaseUnavailable, LockTimeout, StatementCancelled)
+
+
+class Finisher(Loop):
+    """Writes endings; `add` may be called from any thread and never blocks.
+
+    `on_recorded` is called on the finisher's thread for each ending that counted.
+    """
+
+    def __init__(self, store: Database, in_hand: InHand, on_recorded: Callable[[Ending], None], clock: Clock) -> None:
+        super().__init__("finisher", clock)
+        self._store = store
+        self._in_hand = in_hand
+        self._on_recorded = on_recorded
+        self._endings: deque[Ending] = deque()
+        self._is_delayed = False
+
+    def add(self, ending: Ending) -> None:
+        """Record the ending soon."""
+        self._endings.append(ending)
+        self.wake()
+
+    def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
+        """Record what has come to an end; what cannot be written now stays and is tried again."""
+        while self._endings:
+            batch = [self._endings[index] for index in range(min(_BATCH, len(self._endings)))]
+            try:
+                self._record(batch)
+            except _LATER as error:
+                if not self._is_delayed:
+                    self._log.warning("finish.delayed", runs=len(self._endings), reason=str(error))
+                self._is_delayed = True
+                return timedelta(seconds=1)
+            self._is_delayed = False
+            for _ in batch:
+                self._endings.popleft()
+        return _IDLE
+
+    def _record(self, batch: list[Ending]) -> None:
+        try:
+            self._write(batch)
+        except _LATER:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is this ending's)
+            if len(batch) == 1:
+                self._write([_unrecordable(batch[0], error)])
+                return
+            # One ending that the store refuses must not hold the others up.
+            for ending in batch:
+                self._record([ending])
+
+    def _write(self, batch: list[Ending]) -> None:
+        given_back = [ending.claim for ending in batch if _is_given_back(ending)]
+        claims.release(self._store, given_back)
+        ended = [ending for ending in batch if not _is_given_back(ending)]
+        recorded = finish(self._store, ended) if ended else frozenset()
+        self._in_hand.remove([ending.claim for ending in batch])
+        for ending in ended:
+            if ending.claim.run_id in recorded:
+                self._on_recorded(ending)
+            else:
+                self._log.warning("lease.lost", run_id=ending.claim.run_id, fence=ending.claim.fence)
+
+
+def _is_given_back(ending: Ending) -> bool:
+    """Return whether the run goes back untouched. A lost one, too: if the fence still matches, nobody else has it."""
+    return ending.outcome in {AttemptOutcome.RELEASED, AttemptOutcome.LOST}
+
+
+def _unrecordable(ending: Ending, error: Exception) -> Ending:
+    message = f"the run ended as {ending.outcome.value}, but the store refused its record: {error}"[:2000]
+    return replace(
+        ending,
+        outcome=AttemptOutcome.FAILED,
+        decision=Decision(RunState.FAILED, Reason.ERROR, None),
+        result=None,
+        error=AttemptError(type(error).__name__, message.replace("\x00", ""), None),
+    )

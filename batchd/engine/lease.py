@@ -1,0 +1,94 @@
+"""Keeps the leases: renews them, stops attempts whose lease cannot be trusted any more, hears of cancel requests."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from batchd.clock import Clock
+from batchd.db.dialect import Topic
+from batchd.db.engine import Database
+from batchd.domain.lease import LeaseTerms
+from batchd.engine.running import InHand, RunningAttempt
+from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled, StopReason
+from batchd.loop import Loop
+from batchd.store import leases, workers
+
+_TURN = timedelta(seconds=1)
+_AWAY = (DatabaseUnavailable, LockTimeout, StatementCancelled)
+
+
+class LeaseKeeper(Loop):
+    """Every second: trust, progress, cancel requests; every heartbeat: renew all leases in one statement."""
+
+    def __init__(self, store: Database, terms: LeaseTerms, worker_id: str, in_hand: InHand, clock: Clock) -> None:
+        super().__init__("lease-keeper", clock)
+        self.state = "running"
+        self._store = store
+        self._terms = terms
+        self._worker_id = worker_id
+        self._in_hand = in_hand
+        self._renew_at = clock.monotonic() + terms.heartbeat.total_seconds()
+        self._is_away = False
+
+    def hear(self, topics: frozenset[Topic]) -> None:
+        """Look for cancel requests at once."""
+        if Topic.CANCEL in topics and self._in_hand.all():
+            self.wake()
+
+    def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
+        """Do what is due; an unreachable store is told once and tried again a second later."""
+        self._stop_untrusted()
+        attempts = self._in_hand.all()
+        try:
+            if self._clock.monotonic() >= self._renew_at:
+                self._renew(attempts)
+            elif attempts:
+                self._cancel(leases.cancel_requests(self._store, [attempt.claim.run_id for attempt in attempts]))
+            self._write_progress(attempts)
+        except _AWAY as error:
+            if not self._is_away:
+                self._log.warning("lease.renewal_failed", runs=len(attempts), reason=str(error))
+            self._is_away = True
+            return _TURN
+        self._is_away = False
+        until_renewal = timedelta(seconds=max(0.0, self._renew_at - self._clock.monotonic()))
+        return min(_TURN, until_renewal) if attempts else until_renewal
+
+    def _renew(self, attempts: tuple[RunningAttempt, ...]) -> None:
+        asked_at = self._clock.monotonic()
+        workers.beat(self._store, self._worker_id, state=self.state)
+        held = [attempt for attempt in attempts if attempt.stop_reason is not StopReason.LEASE_LOST]
+        fences = {attempt.claim.run_id: attempt.claim.fence for attempt in held}
+        renewal = leases.renew(self._store, fences, self._terms.length)
+        for attempt in held:
+            if attempt.claim.run_id in renewal.renewed:
+                attempt.trusted_until = self._terms.trusted_until(asked_at)
+            elif not attempt.is_ended:
+                # An ending that is being recorded this moment has left `running` too: only a live attempt is lost.
+                self._lose(attempt)
+        self._cancel(renewal.cancel_requested)
+        self._renew_at = asked_at + self._terms.heartbeat.total_seconds()
+
+    def _stop_untrusted(self) -> None:
+        now = self._clock.monotonic()
+        for attempt in self._in_hand.all():
+            if not attempt.is_ended and attempt.trusted_until < now:
+                self._lose(attempt)
+
+    def _lose(self, attempt: RunningAttempt) -> None:
+        if attempt.tell_to_stop(StopReason.LEASE_LOST):
+            self._log.warning("lease.lost", run_id=attempt.claim.run_id, fence=attempt.claim.fence)
+
+    def _cancel(self, run_ids: frozenset[int]) -> None:
+        for attempt in self._in_hand.all():
+            if attempt.claim.run_id in run_ids and attempt.tell_to_stop(StopReason.CANCELLED):
+                self._log.info("run.cancel_requested", run_id=attempt.claim.run_id)
+
+    def _write_progress(self, attempts: tuple[RunningAttempt, ...]) -> None:
+        reached = {}
+        for attempt in attempts:
+            progress = attempt.take_progress()
+            if progress is not None:
+                reached[attempt.claim.run_id] = (attempt.claim.fence, progress)
+        if reached:
+            leases.write_progress(self._store, reached)

@@ -1,0 +1,193 @@
+"""The engine: everything that executes runs, behind one door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from batchd.clock import Clock
+from batchd.db.dialect import Topic
+from batchd.db.engine import Database
+from batchd.domain.attempt import AttemptOutcome
+from batchd.domain.job import JsonObject
+from batchd.domain.run import RunState
+from batchd.engine import attempt
+from batchd.engine.attempt import Catalog
+from batchd.engine.context import Surroundings, checkpoint_key
+from batchd.engine.finisher import Finisher
+from batchd.engine.lease import LeaseKeeper
+from batchd.engine.reaper import Reaper
+from batchd.engine.running import InHand, RunningAttempt
+from batchd.engine.settings import EngineSettings
+from batchd.engine.stopper import Stopper
+from batchd.engine.worker import Dispatcher, Waiting, WorkerThreads
+from batchd.errors import BatchdError, StopReason
+from batchd.jobs.contract import Kind
+from batchd.loop import Loop
+from batchd.store import leases, meta, workers
+from batchd.store.finish import Ending
+from batchd.store.workers import WorkerIdentity
+from batchd.telemetry.logs import get_logger
+
+_CANCEL_GRACE_SECONDS = 2.0
+
+
+class Engine:
+    """Claims and executes runs from `start` until `drain` and `stop`; these three belong to the main thread."""
+
+    name = "engine"
+
+    def __init__(
+        self,
+        *,
+        store: Database,
+        settings: EngineSettings,
+        kinds: Mapping[str, Kind[Any]],
+        databases: Mapping[str, Database],
+        resolve_params: Callable[[str | None, JsonObject], JsonObject],
+        worker: WorkerIdentity,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._databases = databases
+        self._catalog = Catalog(kinds, resolve_params)
+        self._worker = worker
+        self._clock = clock
+        self._log = get_logger()
+        self._in_hand = InHand(clock)
+        self._waiting = Waiting(clock)
+        self._dispatcher = Dispatcher(store, settings, worker.id, self._waiting, self._in_hand, clock)
+        self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
+        self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock)
+        self._stopper = Stopper(self._in_hand, clock)
+        self._reaper = Reaper(
+            store, settings.lease.length, settings.reap_every, self._in_hand, self._dispatcher.wake, clock
+        )
+        self._threads = WorkerThreads(settings.slots, self._waiting, self._execute)
+        self._around: Surroundings | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every loop and every thread of the engine runs."""
+        return self._threads.are_alive and all(loop.is_alive for loop in self._loops())
+
+    def start(self) -> None:
+        """Register the worker, take back what dead workers left behind, and begin."""
+        self._around = Surroundings(self._store, meta.store_id(self._store), self._databases, self._clock)
+        workers.register(self._store, self._worker, slots=self._settings.slots)
+        self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
+        self._bury_the_dead()
+        self._threads.start()
+        for loop in self._loops():
+            loop.start()
+
+    def wake(self, topics: frozenset[Topic]) -> None:
+        """Look for runs or cancel requests at once. Any thread may call it."""
+        if Topic.RUNS in topics:
+            self._dispatcher.wake()
+        self._keeper.hear(topics)
+
+    def active(self) -> tuple[RunningAttempt, ...]:
+        """Return the attempts in hand. Any thread may call it."""
+        return self._in_hand.all()
+
+    def drain(self) -> None:
+        """Stop claiming at once, and tell every running attempt to stop at its next checkpoint."""
+        self._dispatcher.request_stop()
+        self._keeper.state = "draining"
+        for running in self._in_hand.all():
+            running.tell_to_stop(StopReason.SHUTDOWN)
+
+    def stop(self, deadline: float) -> bool:
+        """Wait for the running attempts, then end them; return whether all of them ended by `deadline` (monotonic).
+
+        What is still running at the end is given back, which the process must follow by ending at once.
+        """
+        self._dispatcher.stop(min(deadline, self._clock.monotonic() + _CANCEL_GRACE_SECONDS))
+        self._give_back(self._waiting.close())
+        for running in self._in_hand.all():
+            running.tell_to_stop(StopReason.SHUTDOWN)
+        grace_ends = self._clock.monotonic() + self._settings.shutdown_grace.total_seconds()
+        if not self._in_hand.wait_until_empty(min(grace_ends, deadline)):
+            self._stopper.force = True
+            self._stopper.wake()
+            last = min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline)
+            if not self._in_hand.wait_until_empty(last):
+                self._give_back(list(self._in_hand.all()))
+        is_clean = not self._in_hand.all()
+        for loop in self._loops():
+            loop.request_stop()
+        try:
+            workers.beat(self._store, self._worker.id, state="stopped")
+        except BatchdError as error:
+            self._log.warning("store.unavailable", reason=str(error))
+        return is_clean
+
+    def _loops(self) -> tuple[Loop, ...]:
+        return (self._finisher, self._keeper, self._stopper, self._reaper, self._dispatcher)
+
+    def _bury_the_dead(self) -> None:
+        dead = workers.provably_dead(self._store, self._worker, all_others=self._store.dialect.name == "sqlite")
+        if dead:
+            taken = leases.take_back_from(self._store, dead)
+            workers.mark_stopped(self._store, dead)
+            self._log.warning("worker.dead_found", workers=list(dead), runs=list(taken))
+
+    def _give_back(self, attempts: list[RunningAttempt]) -> None:
+        try:
+            self._dispatcher.give_back(attempts)
+        except BatchdError as error:
+            # Their leases will run out; the next daemon takes them back.
+            self._log.warning("finish.delayed", runs=len(attempts), reason=str(error))
+        for running in attempts:
+            self._log.info("run.released", run_id=running.claim.run_id, job=running.claim.job)
+
+    def _execute(self, running: RunningAttempt) -> None:
+        """Execute one attempt on a worker thread."""
+        assert self._around
+        claim = running.claim
+        job = claim.job or claim.kind
+        started = self._clock.monotonic()
+        running.start(started)
+        with structlog.contextvars.bound_contextvars(run_id=claim.run_id, job=job, attempt=claim.attempt):
+            lag = (self._clock.now() - (claim.scheduled_for or claim.available_at)).total_seconds()
+            self._log.info("run.started", kind=claim.kind, lag_s=round(lag, 3))
+            ending = attempt.execute(running, self._catalog, self._around)
+            running.is_ended = True
+            self._tell(ending, round(self._clock.monotonic() - started, 3))
+        self._finisher.add(ending)
+        if self._waiting.wanted() > 0:
+            self._dispatcher.wake()
+
+    def _tell(self, ending: Ending, duration: float) -> None:
+        error = ending.error
+        facts: dict[str, Any] = {"outcome": ending.outcome.value, "duration_s": duration}
+        if error is not None:
+            facts["error"] = {"type": error.type, "message": error.message, "stack": error.traceback}
+        match ending.decision.state:
+            case RunState.SUCCEEDED:
+                self._log.info("run.finished", result=ending.result, **facts)
+            case RunState.CANCELLED:
+                self._log.info("run.cancelled", **facts)
+            case RunState.QUARANTINED:
+                self._log.error("run.quarantined", **facts)
+            case RunState.QUEUED if ending.outcome in {AttemptOutcome.RELEASED, AttemptOutcome.LOST}:
+                self._log.info("run.released", **facts)
+            case RunState.QUEUED:
+                wait = ending.decision.retry_in
+                self._log.warning("run.retrying", retry_in_s=(wait or timedelta(0)).total_seconds(), **facts)
+            case _:
+                self._log.error("run.failed", **facts)
+
+    def _recorded(self, ending: Ending) -> None:
+        """Follow up on a recorded ending, on the finisher's thread."""
+        assert self._around
+        if ending.decision.state.is_final:
+            for name in ending.checkpointed:
+                self._reaper.forget(self._databases[name], checkpoint_key(self._around.store_id, ending.claim))
+        if self._waiting.wanted() > 0:
+            self._dispatcher.wake()

@@ -1,0 +1,119 @@
+"""The attempts that this daemon has in hand, and how each is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from datetime import timedelta
+
+from batchd.clock import Clock
+from batchd.db.engine import Database, Interrupts
+from batchd.errors import RunInterrupted, StopReason
+from batchd.store.claims import Claim
+from batchd.store.leases import Progress
+
+
+class RunningAttempt:
+    """One claimed run on its way through the engine. Any thread may call any method."""
+
+    def __init__(self, claim: Claim, *, trusted_until: float, claimed_at: float) -> None:
+        self.claim = claim
+        self.interrupts = Interrupts()
+        self.claimed_at = claimed_at
+        self.trusted_until = trusted_until
+        self.started_at: float | None = None
+        self.deadline: float | None = None
+        self.is_ended = False
+        self.checkpointed: dict[str, Database] = {}
+        self.is_reported_stuck = False
+        self._told = threading.Event()
+        self._lock = threading.Lock()
+        self._reason: StopReason | None = None
+        self._progress: Progress | None = None
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Return why the attempt was told to stop, or None."""
+        return self._reason
+
+    def start(self, now: float) -> None:
+        """Say that a thread has taken the attempt up; arms its timeout."""
+        self.started_at = now
+        if self.claim.timeout is not None:
+            self.deadline = now + self.claim.timeout.total_seconds()
+
+    def tell_to_stop(self, reason: StopReason) -> bool:
+        """Tell the attempt to stop; return whether that is news. The first reason stands, but for a lost lease."""
+        with self._lock:
+            if self._reason is not None and reason is not StopReason.LEASE_LOST:
+                return False
+            is_news = self._reason is not reason
+            self._reason = reason
+        self._told.set()
+        return is_news
+
+    def raise_if_stopping(self) -> None:
+        """Raise RunInterrupted when the attempt was told to stop."""
+        if self._reason is not None:
+            raise RunInterrupted(self._reason)
+
+    def wait(self, pause: timedelta) -> None:
+        """Sleep, unless and until the attempt is told to stop: then raise RunInterrupted."""
+        self._told.wait(max(0.0, pause.total_seconds()))
+        self.raise_if_stopping()
+
+    def report(self, progress: Progress) -> None:
+        """Remember the latest progress."""
+        with self._lock:
+            self._progress = progress
+
+    def take_progress(self) -> Progress | None:
+        """Return the progress that has not been written yet, and forget it."""
+        with self._lock:
+            progress, self._progress = self._progress, None
+            return progress
+
+
+class InHand:
+    """All claimed runs whose ending is not recorded yet. Any thread may call any method."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._attempts: dict[int, RunningAttempt] = {}
+
+    def add(self, attempts: Collection[RunningAttempt]) -> None:
+        """Count the attempts in."""
+        with self._changed:
+            self._attempts.update((attempt.claim.run_id, attempt) for attempt in attempts)
+
+    def remove(self, claims: Collection[Claim]) -> None:
+        """Count the claims out, once the store knows how they ended."""
+        with self._changed:
+            for claim in claims:
+                attempt = self._attempts.get(claim.run_id)
+                if attempt is not None and attempt.claim.fence == claim.fence:
+                    del self._attempts[claim.run_id]
+            self._changed.notify_all()
+
+    def all(self) -> tuple[RunningAttempt, ...]:
+        """Return every attempt in hand."""
+        with self._changed:
+            return tuple(self._attempts.values())
+
+    def count_by_queue(self) -> dict[str, int]:
+        """Return how many attempts of each queue are in hand."""
+        counts: dict[str, int] = {}
+        for attempt in self.all():
+            counts[attempt.claim.queue] = counts.get(attempt.claim.queue, 0) + 1
+        return counts
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until nothing is in hand, but not beyond `deadline` (monotonic seconds); return whether it is."""
+        with self._changed:
+            while self._attempts:
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+            return True

@@ -1,0 +1,167 @@
+"""The dispatcher claims runs ahead of need; worker threads execute them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from batchd.clock import Clock
+from batchd.db.engine import Database
+from batchd.engine.running import InHand, RunningAttempt
+from batchd.engine.settings import EngineSettings
+from batchd.loop import Loop
+from batchd.store import claims
+
+_LOOK_AT_LEAST_EVERY = timedelta(seconds=5)
+_BLOCKED_PAUSE = timedelta(seconds=1)
+_START_WITHIN_SECONDS = 1.0
+_RATE_WINDOW_SECONDS = 0.5
+_MOST_AHEAD = 500
+
+
+class Waiting:
+    """Claimed runs that no thread has taken up yet, and how fast they are taken. Any thread may call any method."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._attempts: deque[RunningAttempt] = deque()
+        self._taken_at: deque[float] = deque(maxlen=_MOST_AHEAD)
+        self._idle = 0
+        self._is_closed = False
+
+    def put(self, attempts: list[RunningAttempt]) -> None:
+        """Hand the attempts to the worker threads."""
+        with self._changed:
+            self._attempts.extend(attempts)
+            self._changed.notify(len(attempts))
+
+    def take(self) -> RunningAttempt | None:
+        """Wait for an attempt and return it, or None when there will be no more."""
+        with self._changed:
+            self._idle += 1
+            while not self._attempts:
+                if self._is_closed:
+                    return None
+                self._changed.wait()
+            self._idle -= 1
+            self._taken_at.append(self._clock.monotonic())
+            return self._attempts.popleft()
+
+    def wanted(self) -> int:
+        """Return how many more runs to claim: one for each idle thread, plus what the threads took in half a second.
+
+        So a storm of short runs is claimed in batches, while long runs are never claimed before a thread is free.
+        """
+        with self._changed:
+            since = self._clock.monotonic() - _RATE_WINDOW_SECONDS
+            while self._taken_at and self._taken_at[0] < since:
+                self._taken_at.popleft()
+            return self._idle + len(self._taken_at) - len(self._attempts)
+
+    def count(self) -> int:
+        """Return how many wait."""
+        return len(self._attempts)
+
+    def take_back_stale(self) -> list[RunningAttempt]:
+        """Return and forget what has waited for longer than a second: the threads have got busy."""
+        with self._changed:
+            oldest = self._clock.monotonic() - _START_WITHIN_SECONDS
+            if not self._attempts or self._attempts[0].claimed_at > oldest:
+                return []
+            return self._take_all()
+
+    def close(self) -> list[RunningAttempt]:
+        """Let the threads end when they next look; return and forget what they have not taken up."""
+        with self._changed:
+            self._is_closed = True
+            left = self._take_all()
+            self._changed.notify_all()
+            return left
+
+    def _take_all(self) -> list[RunningAttempt]:
+        left = list(self._attempts)
+        self._attempts.clear()
+        return left
+
+
+class Dispatcher(Loop):
+    """Claims runs for the worker threads; sleeps until a thread is free and something is, or comes to be, claimable."""
+
+    def __init__(
+        self, store: Database, settings: EngineSettings, worker_id: str, waiting: Waiting, in_hand: InHand, clock: Clock
+    ) -> None:
+        super().__init__("dispatcher", clock)
+        self._store = store
+        self._settings = settings
+        self._worker_id = worker_id
+        self._waiting = waiting
+        self._in_hand = in_hand
+
+    def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
+        """Claim what the threads can take, and return how long nothing new can be expected."""
+        self.give_back(self._waiting.take_back_stale())
+        wanted = self._waiting.wanted()
+        if wanted <= 0:
+            return timedelta(seconds=_START_WITHIN_SECONDS) if self._waiting.count() else _LOOK_AT_LEAST_EVERY
+        claimed = self._claim(min(wanted, _MOST_AHEAD))
+        if claimed:
+            return timedelta(0)
+        expected = claims.next_available_at(self._store)
+        if expected is None:
+            return _LOOK_AT_LEAST_EVERY
+        # Zero: it is claimable but for its queue's limit or its concurrency key, whose end will wake us.
+        return min(expected, _LOOK_AT_LEAST_EVERY) if expected else _BLOCKED_PAUSE
+
+    def give_back(self, attempts: list[RunningAttempt]) -> None:
+        """Release claims that no thread has taken up."""
+        if attempts:
+            given = [attempt.claim for attempt in attempts]
+            claims.release(self._store, given)
+            self._in_hand.remove(given)
+
+    def _claim(self, limit: int) -> int:
+        asked_at = self._clock.monotonic()
+        lease = self._settings.lease
+        request = claims.ClaimRequest(self._worker_id, limit, lease.length, self._room())
+        claimed = claims.claim(self._store, request)
+        attempts = [
+            RunningAttempt(claim, trusted_until=lease.trusted_until(asked_at), claimed_at=asked_at) for claim in claimed
+        ]
+        self._in_hand.add(attempts)
+        self._waiting.put(attempts)
+        return len(attempts)
+
+    def _room(self) -> dict[str, int]:
+        counts = self._in_hand.count_by_queue()
+        return {
+            queue: limit - counts.get(queue, 0) for queue, limit in self._settings.queues.items() if limit is not None
+        }
+
+
+class WorkerThreads:
+    """A fixed number of daemon threads, each executing one attempt at a time."""
+
+    def __init__(self, slots: int, waiting: Waiting, execute: Callable[[RunningAttempt], None]) -> None:
+        self._waiting = waiting
+        self._execute = execute
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batchd-worker-{number}", daemon=True)
+            for number in range(1, slots + 1)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def are_alive(self) -> bool:
+        """Whether every thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while (running := self._waiting.take()) is not None:
+            self._execute(running)

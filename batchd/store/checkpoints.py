@@ -1,0 +1,102 @@
+"""Resume points, in the database that the job changes, so that a chunk and its checkpoint commit together.
+
+A new attempt raises the fence in the row before its first chunk. From then on a chunk of an older attempt, which may
+still run somewhere on a frozen machine, updates no row: it rolls back and stops. That is why the fence of a lease is
+worth something in a database that knows nothing of leases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, inspect, select, update
+
+from batchd.db.dialect import Failure
+from batchd.db.engine import Database, Interrupts
+from batchd.domain.job import JsonObject
+from batchd.errors import LeaseLost
+from batchd.store.schema import checkpoint_metadata, checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointKey:
+    """Whose checkpoint it is: the store, its run, and the claim that may write."""
+
+    store_id: str
+    run_id: int
+    fence: int
+
+
+def take_over(database: Database, key: CheckpointKey, interrupts: Interrupts | None = None) -> JsonObject | None:
+    """Fence older attempts out and return what they saved last, or None.
+
+    Makes the table where it does not exist yet. Raises LeaseLost when a newer attempt has already taken over.
+    """
+    ensure_table(database)
+    with database.writing(interrupts) as connection:
+        row = connection.execute(
+            select(checkpoints.c.fence, checkpoints.c.state)
+            .where(checkpoints.c.store_id == key.store_id, checkpoints.c.run_id == key.run_id)
+            .with_for_update()
+        ).one_or_none()
+        if row is not None and row.fence > key.fence:
+            raise LeaseLost(f"run {key.run_id}: attempt with fence {row.fence} has taken over from {key.fence}")
+        insert = database.dialect.insert(checkpoints).values(
+            store_id=key.store_id,
+            run_id=key.run_id,
+            fence=key.fence,
+            state=None,
+            updated_at=database.dialect.now(),
+        )
+        taken = connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[checkpoints.c.store_id, checkpoints.c.run_id],
+                set_={"fence": key.fence, "updated_at": database.dialect.now()},
+                where=checkpoints.c.fence <= key.fence,
+            )
+        )
+        if taken.rowcount != 1:
+            raise LeaseLost(f"run {key.run_id}: a newer attempt has taken over")
+        return None if row is None else row.state
+
+
+def save(connection: Connection, database: Database, key: CheckpointKey, state: JsonObject) -> None:
+    """Save the resume point in the chunk's own transaction; raises LeaseLost when a newer attempt has taken over."""
+    saved = connection.execute(
+        update(checkpoints)
+        .where(
+            checkpoints.c.store_id == key.store_id,
+            checkpoints.c.run_id == key.run_id,
+            checkpoints.c.fence == key.fence,
+        )
+        .values(state=state, updated_at=database.dialect.now())
+    )
+    if saved.rowcount != 1:
+        raise LeaseLost(f"run {key.run_id}: a newer attempt has taken over; this chunk is rolled back")
+
+
+def forget(database: Database, key: CheckpointKey) -> None:
+    """Remove the checkpoint of a finished run."""
+    with database.writing() as connection:
+        connection.execute(
+            delete(checkpoints).where(
+                checkpoints.c.store_id == key.store_id,
+                checkpoints.c.run_id == key.run_id,
+                checkpoints.c.fence <= key.fence,
+            )
+        )
+
+
+def ensure_table(database: Database) -> None:
+    """Make the table where it does not exist; several processes may try at once."""
+    with database.reading() as connection:
+        if inspect(connection).has_table(checkpoints.name):
+            return
+    with database.writing() as connection:
+        database.dialect.lock_for_transaction(connection, checkpoints.name)
+        checkpoint_metadata.create_all(connection)
+
+
+def is_missing_table(database: Database, error: BaseException) -> bool:
+    """Return whether an error of `forget` only says that there never was a table."""
+    return database.failure(error) is Failure.OTHER and checkpoints.name in str(error)
