@@ -58,9 +58,11 @@ def written(*parts: str | None) -> str:
 
 def nearest(wanted: str, existing: Sequence[str]) -> str | None:
     """Return a hint that names the existing names closest to `wanted`, or None when none is close."""
-    by_folded = {name.lower(): name for name in existing}
+    by_folded = {name.rpartition(".")[2].strip('"').lower(): name for name in existing}
+    by_folded |= {name.lower(): name for name in existing}
     close = difflib.get_close_matches(wanted.lower(), by_folded, n=3, cutoff=0.6)
-    return "did you mean " + " or ".join(by_folded[name] for name in close) + "?" if close else None
+    names = dict.fromkeys(by_folded[name] for name in close)
+    return "did you mean " + " or ".join(names) + "?" if names else None
 
 
 def _quoted_if_needed(part: str) -> str:

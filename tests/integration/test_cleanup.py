@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from batchd.db.engine import Database
-from batchd.domain.job import JsonObject
 from batchd.errors import JobError
-from batchd.jobs.kinds.cleanup import KIND
-from tests.support.job_context import DirectContext
+from tests.support.cleaning import NOW, clean, execute, fetch
 
-_NOW = datetime(2026, 5, 20, 12, 30, 15, 500_000, tzinfo=UTC)
-
-
-class FixedClock:
-    """A clock that stands still at `_NOW`; durations go by."""
-
-    def now(self) -> datetime:
-        return _NOW
-
-    def monotonic(self) -> float:
-        return 0.0
-
-
-def context_on(database: Database, **changes: Any) -> DirectContext:
-    """A context at `_NOW` with the database as "app"."""
-    return DirectContext({"app": database}, clock=FixedClock(), **changes)
-
-
-def clean(database: Database, context: DirectContext | None = None, **params: Any) -> JsonObject:
-    """Run cleanup on "app"."""
-    filled = {"database": "app", "table": "logs", "column": "at", "pause": "0s"} | params
-    if "expired" not in filled:
-        filled.setdefault("older_than", "10d")
-    return KIND.run(KIND.params.model_validate(filled), context or context_on(database))
-
-
-def execute(database: Database, *statements: str) -> None:
-    """Execute the statements in one transaction."""
-    with database.writing() as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-
-
-def fetch(database: Database, query: str) -> list[Any]:
-    """Return the first column of the query's rows."""
-    with database.reading() as connection:
-        return [row[0] for row in connection.exec_driver_sql(query)]
-
-
-_CUTOFF = _NOW - timedelta(days=10)
+_CUTOFF = NOW - timedelta(days=10)
 _OFFSETS = [
     timedelta(days=-400),
     timedelta(days=-2),
