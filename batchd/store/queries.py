@@ -23,6 +23,7 @@ ALIVE_WITHIN = timedelta(seconds=30)
 """A daemon whose last heartbeat is older than a lease counts as dead."""
 
 _DAY_SECONDS = 86_400.0
+_MOST_WORKERS = 50
 
 T = TypeVar("T")
 
@@ -319,7 +320,8 @@ def _queues(connection: Connection, now: datetime) -> tuple[QueueView, ...]:
 
 def _workers(connection: Connection, now: datetime) -> tuple[WorkerView, ...]:
     names = [field.name for field in dataclasses.fields(WorkerView) if field.name in workers.c]
-    statement = select(*(workers.c[name] for name in names)).order_by(workers.c.started_at.desc(), workers.c.id)
+    newest = (workers.c.heartbeat_at.desc(), workers.c.id)
+    statement = select(*(workers.c[name] for name in names)).order_by(*newest).limit(_MOST_WORKERS)
     return tuple(
         WorkerView(heartbeat_age_seconds=max(0.0, (now - row["heartbeat_at"]).total_seconds()), **row)
         for row in connection.execute(statement).mappings()

@@ -1,0 +1,231 @@
+"""Commands about the config alone: check, schema, kinds, next. None needs a database, but for `check --connect`."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
+from batchd.cli.session import config_option, job_argument, known_job, open_config
+from batchd.cli.text import cleaned
+from batchd.cli.types import IsoMoment
+from batchd.clock import SystemClock
+from batchd.config.load import ConfigInvalid
+from batchd.config.schema import json_schema
+from batchd.db.dialect import DatabaseSettings
+from batchd.db.engine import Database, driver_message, masked
+from batchd.domain.job import JobDefinition
+from batchd.domain.preview import FirePreview, preview
+from batchd.domain.schedule import parse_schedule
+from batchd.errors import BatchdError, ExitCode, UsageError
+from batchd.jobs.catalog import kinds as known_kinds
+from batchd.jobs.contract import Kind
+
+_MOST_FIRES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What trying one database came to; `url` without its password."""
+
+    name: str
+    url: str
+    ok: bool
+    message: str
+
+
+@click.command()
+@config_option
+@click.option("--connect", is_flag=True, help="Also try the store and every database.")
+@json_option
+def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
+    """Report every error of the config at once, each with file, line, key and the nearest valid name.
+
+    \b
+      batchd check --config config.toml
+      batchd check --connect
+      batchd check --json | jq -r '.problems[].message'
+
+    Needs no database. Exits with 78 when the config is invalid, with 69 when --connect cannot reach a database.
+    """
+    try:
+        config = open_config(config_file)
+    except ConfigInvalid as error:
+        if as_json:
+            emit_json({"ok": False, "problems": error.problems, "databases": []})
+        else:
+            click.echo(cleaned(str(error), keep="\n"))
+        click.get_current_context().exit(error.exit_code)
+    tried = [_connected(settings) for settings in (config.store, *config.databases.values())] if connect else []
+    if as_json:
+        ok = all(database.ok for database in tried)
+        emit_json({"ok": ok, "problems": [], "databases": tried, "jobs": [job.name for job in config.jobs]})
+    else:
+        click.echo(f"{config.path}: right ({len(config.jobs)} jobs, {len(config.databases)} databases)")
+        for database in tried:
+            click.echo(f"{database.name}: {cleaned(database.message)} ({database.url})")
+        if not config.jobs:
+            say("the config has no job: `batchd run` refuses it without --allow-empty", color="yellow")
+    if not all(database.ok for database in tried):
+        click.get_current_context().exit(ExitCode.STORE_UNREACHABLE)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, with which editors complete keys and mark errors.
+
+    \b
+      batchd schema > config.schema.json
+      then, as the first line of config.toml:   #:schema ./config.schema.json
+    """
+    emit_json(json_schema())
+
+
+@click.command()
+@click.argument("kind", required=False)
+@json_option
+def kinds(kind: str | None, *, as_json: bool) -> None:
+    """Explain the kinds of jobs; with KIND its parameters and a complete example in TOML.
+
+    \b
+      batchd kinds
+      batchd kinds cleanup
+      batchd kinds cleanup --json | jq .kinds[0].params
+    """
+    found = known_kinds()
+    if kind is not None and kind not in found:
+        from difflib import get_close_matches  # noqa: PLC0415 (only a typo needs it)
+
+        near = get_close_matches(kind, found, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(found))}"
+        raise UsageError(f"there is no kind {kind!r}", hint=hint)
+    shown = [found[name] for name in sorted(found) if kind in {None, name}]
+    if as_json:
+        emit_json({"kinds": [_kind_json(each) for each in shown]})
+    elif kind is None:
+        emit_table(("kind", "does"), [(each.name, each.summary) for each in shown])
+        say("`batchd kinds KIND` explains one")
+    else:
+        _print_kind(shown[0])
+
+
+@click.command(name="next")
+@config_option
+@job_argument(required=False)
+@click.option("--count", "-n", type=click.IntRange(1, _MOST_FIRES), default=10, show_default=True, help="How many.")
+@click.option("--from", "start", type=IsoMoment(), help="After this moment (local time of the job unless it says).")
+@json_option
+def next_fires(config_file: str | None, job: str | None, *, count: int, start: datetime | None, as_json: bool) -> None:
+    """Print the coming fire times of one job, or of all, in local time and in UTC; marks changes of the clock.
+
+    \b
+      batchd next
+      batchd next cleanup-logs --count 20
+      batchd next cleanup-logs --from 2026-10-24        across the end of summer time
+
+    Nominal times: `jitter` moves a run's start by a little.
+    """
+    config = open_config(config_file)
+    if job is not None:
+        known_job(config, job)
+    chosen = [each for each in config.jobs if job in {None, each.name}]
+    fires = sorted(
+        ((each.name, fire) for each in chosen for fire in _fires(each, start, count)),
+        key=lambda named: (named[1].utc, named[0]),
+    )[:count]
+    if as_json:
+        emit_json(
+            {"fires": [{"job": name, "utc": fire.utc, "local": fire.local, "note": fire.note} for name, fire in fires]}
+        )
+        return
+    rows = [
+        (name, f"{fire.local:%a %Y-%m-%d %H:%M:%S %z}", f"{fire.utc:%Y-%m-%d %H:%M:%S}", fire.note)
+        for name, fire in fires
+    ]
+    emit_table(("job", "local time", "UTC", "note"), [[cell or "" for cell in row] for row in rows])
+    _explain_silence(chosen)
+
+
+def _fires(job: JobDefinition, start: datetime | None, count: int) -> tuple[FirePreview, ...]:
+    if job.schedule is None or not job.enabled:
+        return ()
+    after = SystemClock().now() if start is None else start
+    if after.tzinfo is None:
+        after = after.replace(tzinfo=ZoneInfo(job.timezone))
+    coming: tuple[FirePreview, ...] = preview(parse_schedule(job.schedule, job.timezone), job.timezone, after, count)
+    return coming
+
+
+def _explain_silence(chosen: list[JobDefinition]) -> None:
+    for job in chosen:
+        if not job.enabled:
+            say(f"{job.name} is disabled")
+        elif job.schedule is None:
+            say(f"{job.name} has no schedule: it runs when it is triggered")
+        elif parse_schedule(job.schedule, job.timezone).is_reboot:
+            say(f"{job.name} runs when the daemon starts")
+
+
+def _connected(settings: DatabaseSettings) -> Connected:
+    with contextlib.closing(Database(settings)) as database:
+        url = masked(settings.url)
+        file = database.engine.url.database
+        if database.dialect.name == "sqlite" and file and not Path(file).exists():
+            is_store = settings.name == "store"
+            message = "does not exist yet; the daemon makes it" if is_store else "the file does not exist"
+            return Connected(settings.name, url, is_store, message)
+        clock = SystemClock()
+        began = clock.monotonic()
+        try:
+            with database.reading() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except BatchdError as error:
+            return Connected(settings.name, url, ok=False, message=error.message)
+        except Exception as error:  # noqa: BLE001 (a driver's refusal of any kind is the answer to the question asked)
+            return Connected(settings.name, url, ok=False, message=driver_message(error))
+        return Connected(settings.name, url, ok=True, message=f"answers in {(clock.monotonic() - began) * 1000:.0f} ms")
+
+
+def _kind_json(kind: Kind[Any]) -> dict[str, object]:
+    return {
+        "name": kind.name,
+        "summary": kind.summary,
+        "params": kind.params.model_json_schema(),
+        "defaults": jsonable(kind.defaults),
+        "example": kind.example,
+    }
+
+
+def _print_kind(kind: Kind[Any]) -> None:
+    click.echo(f"{kind.name}: {kind.summary}")
+    described = kind.params.model_json_schema()
+    required = set(described.get("required", ()))
+    rows = []
+    for name, field in described.get("properties", {}).items():
+        default = "required" if name in required else jsonable(field.get("default"))
+        rows.append((name, _type_text(field), default, field.get("description", "")))
+    heading("Parameters")
+    emit_table(("key", "type", "default", "meaning"), rows)
+    if kind.defaults:
+        heading("Defaults of its jobs")
+        for key, value in kind.defaults.items():
+            click.echo(f"{key} = {value}")
+    heading("Example")
+    click.echo(kind.example.strip())
+
+
+def _type_text(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type_text(each) for each in field["anyOf"] if each.get("type") != "null")
+    if "enum" in field:
+        return " or ".join(f'"{word}"' for word in field["enum"])
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    kind = field.get("x-batchd-type", field.get("type", "any"))
+    return " or ".join(kind) if isinstance(kind, list) else str(kind)

@@ -1,0 +1,305 @@
+"""Commands that only look: jobs, runs, show, status."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import click
+
+from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, say
+from batchd.cli.run_text import duration_text, fire_text, progress_text, run_json, state_text
+from batchd.cli.session import config_option, known_job, open_config, open_store
+from batchd.cli.text import cleaned, distance, moment, span
+from batchd.cli.types import Duration, Since
+from batchd.clock import SystemClock
+from batchd.domain.run import RunState
+from batchd.errors import ExitCode
+from batchd.store import queries
+from batchd.store.control import RunUnknown
+from batchd.store.queries import JobView, RunDetail, RunFilter, StoreStatus
+
+_MOST_RUNS = 10_000
+
+
+@click.command()
+@config_option
+@json_option
+def jobs(config_file: str | None, *, as_json: bool) -> None:
+    """List the jobs: when each runs next and what became of its last run.
+
+    \b
+      batchd jobs
+      batchd jobs --json | jq -r '.jobs[] | select(.last_run.state == "failed").name'
+    """
+    config = open_config(config_file)
+    with open_store(config) as store:
+        listed = queries.jobs(store)
+        daemons = queries.alive_workers(store)
+    if as_json:
+        emit_json({"jobs": [_job_json(job) for job in listed]})
+        return
+    now = SystemClock().now()
+    rows = []
+    for job in listed:
+        run = job.last_run
+        last = (run.state, distance(run.finished_at or run.started_at or run.created_at, now)) if run else ("-", "-")
+        took = duration_text(run, now) if run else "-"
+        rows.append((job.name, job.kind, job.schedule or "-", _next_text(job, now), *last, took))
+    emit_table(("job", "kind", "schedule", "next run", "last", "when", "took"), rows, color_column="last")
+    new = [job.name for job in config.jobs if job.name not in {known.name for known in listed}]
+    if new:
+        say(f"not yet known to the store (start or restart the daemon): {', '.join(new)}", color="yellow")
+    if not daemons:
+        say("no daemon is running: nothing will start by itself", color="yellow")
+
+
+@click.command()
+@config_option
+@click.option("--job", "-j", metavar="JOB", help="Only runs of this job.")
+@click.option(
+    "--state",
+    "-s",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in RunState]),
+    help="Only runs in this state; may be given several times.",
+)
+@click.option(
+    "--since", type=Since(), help='Only unfinished runs and those that ended since: "1d", "2026-11-24T03:15".'
+)
+@click.option(
+    "--limit", "-n", type=click.IntRange(1, _MOST_RUNS), default=20, show_default=True, help="At most this many."
+)
+@click.option("--before", "before_id", type=int, metavar="RUN", help="Only runs older than this one: the next page.")
+@json_option
+def runs(
+    config_file: str | None,
+    *,
+    job: str | None,
+    states: tuple[str, ...],
+    since: datetime | None,
+    limit: int,
+    before_id: int | None,
+    as_json: bool,
+) -> None:
+    """List runs, newest first.
+
+    \b
+      batchd runs --since 1d --state failed --state quarantined
+      batchd runs --job cleanup-logs -n 5
+      batchd runs --json | jq '.runs[].duration_seconds'
+    """
+    config = open_config(config_file)
+    with open_store(config) as store:
+        wanted = RunFilter(job=job, states=frozenset(states), since=since, before_id=before_id, limit=limit)
+        listed = queries.list_runs(store, wanted)
+    if job is not None and not listed:
+        known_job(config, job)
+    if as_json:
+        emit_json({"runs": [run_json(run) for run in listed]})
+        return
+    now = SystemClock().now()
+    rows = [
+        (
+            run.id,
+            run.schedule_id or run.kind,
+            run.state,
+            run.reason,
+            fire_text(run),
+            moment(run.started_at),
+            duration_text(run, now),
+            f"{run.attempt}/{run.max_attempts}",
+        )
+        for run in listed
+    ]
+    emit_table(("run", "job", "state", "reason", "fire", "started", "took", "tries"), rows, color_column="state")
+    if len(listed) == limit:
+        say(f"older ones: add --before {listed[-1].id}")
+
+
+@click.command()
+@config_option
+@click.argument("run_id", metavar="RUN", type=int)
+@click.option(
+    "--lines", "-l", type=click.IntRange(0, _MOST_RUNS), default=50, show_default=True, help="Last log lines."
+)
+@json_option
+def show(config_file: str | None, run_id: int, *, lines: int, as_json: bool) -> None:
+    """Show one run: attempts, progress, result, error and its last log lines.
+
+    \b
+      batchd show 42
+      batchd show 42 --lines 500
+      batchd show 42 --json | jq .run.result
+    """
+    with open_store(open_config(config_file)) as store:
+        detail = queries.run_detail(store, run_id, lines=lines)
+    if detail is None:
+        raise RunUnknown(f"there is no run {run_id}", hint="`batchd runs` lists the newest ones; old ones are pruned")
+    if as_json:
+        emit_json({"run": run_json(detail.run), "attempts": detail.attempts, "log_lines": detail.log_lines})
+        return
+    _print_run(detail)
+
+
+@click.command()
+@config_option
+@click.option("--check", "as_check", is_flag=True, help="Exit with 13 when degraded, for probes.")
+@click.option(
+    "--max-lag",
+    type=Duration(),
+    default="60s",
+    show_default=True,
+    help="How late a fire or a run may be before it counts.",
+)
+@json_option
+def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_json: bool) -> None:
+    """Say which daemons are alive, how late things are, what waits, and what became of the last 24 hours' runs.
+
+    \b
+      batchd status
+      batchd status --check --max-lag 5m || page-somebody
+
+    Works without a daemon too: it reads the store. Degraded means: no daemon alive, a fire or a claimable run later
+    than --max-lag, or a job whose schedule cannot be planned.
+    """
+    with open_store(open_config(config_file)) as store:
+        found = queries.store_status(store)
+    complaints = _complaints(found, max_lag)
+    if as_json:
+        emit_json(
+            {
+                "ok": not complaints,
+                "degraded": complaints,
+                "now": found.now,
+                "daemons": [{**jsonable(worker), "alive": worker.is_alive} for worker in found.workers],
+                "fire_lag_seconds": _age(found.oldest_due, found.now),
+                "run_lag_seconds": _age(found.oldest_ready, found.now),
+                "queues": found.queues,
+                "last_24h": found.last_day,
+            }
+        )
+    else:
+        _print_status(found, complaints)
+    if complaints and as_check:
+        click.get_current_context().exit(ExitCode.DEGRADED)
+
+
+def _job_json(job: JobView) -> dict[str, object]:
+    columns: dict[str, object] = jsonable(job)
+    return {**columns, "last_run": None if job.last_run is None else run_json(job.last_run)}
+
+
+def _next_text(job: JobView, now: datetime) -> str:
+    if job.error:
+        return f"never: {job.error}"
+    if not job.enabled:
+        return "disabled"
+    if job.paused_at is not None:
+        return f"paused {distance(job.paused_at, now)}"
+    if job.next_run_at is None:
+        return "when triggered" if job.schedule is None else "-"
+    return f"{moment(job.next_run_at)} ({distance(job.next_run_at, now)})"
+
+
+def _print_run(detail: RunDetail) -> None:
+    run = detail.run
+    now = SystemClock().now()
+    emit_facts(
+        [
+            ("run", run.id),
+            ("job", run.schedule_id),
+            ("kind", run.kind),
+            ("state", state_text(run)),
+            ("fire", fire_text(run)),
+            ("queued", moment(run.created_at)),
+            ("available", moment(run.available_at) if run.state == RunState.QUEUED.value else None),
+            ("started", moment(run.started_at) if run.started_at else None),
+            ("finished", moment(run.finished_at) if run.finished_at else None),
+            ("took", duration_text(run, now) if run.started_at else None),
+            ("attempts", f"{run.attempt} used of {run.max_attempts}"),
+            ("worker", run.worker),
+            ("progress", progress_text(run)),
+            ("params", json.dumps(run.params, ensure_ascii=False)),
+            ("error", run.error),
+        ]
+    )
+    if run.result:
+        heading("Result")
+        emit_facts([(key, json.dumps(value, ensure_ascii=False)) for key, value in run.result.items()])
+    if detail.attempts:
+        heading("Attempts")
+        rows = [
+            (
+                tried.number,
+                tried.outcome or "running",
+                moment(tried.started_at),
+                moment(tried.finished_at),
+                tried.worker,
+            )
+            for tried in detail.attempts
+        ]
+        emit_table(("no.", "outcome", "started", "finished", "worker"), rows)
+    failed = [tried for tried in detail.attempts if tried.error_message]
+    if failed:
+        last = failed[-1]
+        heading(f"Error of attempt {last.number}: {cleaned(last.error_type)}")
+        click.echo(cleaned(last.error_traceback or last.error_message, keep="\n").rstrip())
+    if detail.log_lines:
+        heading("Log")
+        for line in detail.log_lines:
+            click.echo(f"{moment(line.at)}  {cleaned(line.level):<7}  {cleaned(line.message)}")
+
+
+def _complaints(found: StoreStatus, max_lag: timedelta) -> list[str]:
+    complaints = []
+    if not found.alive:
+        complaints.append("no daemon is alive")
+    for what, since in (("a fire has not been planned", found.oldest_due), ("a run waits", found.oldest_ready)):
+        late = _age(since, found.now)
+        if late > max_lag.total_seconds():
+            complaints.append(f"{what} for {span(timedelta(seconds=late))}")
+    complaints.extend(f"job {name!r} cannot be planned; see `batchd jobs`" for name in found.broken_jobs)
+    return complaints
+
+
+def _age(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
+
+
+def _print_status(found: StoreStatus, complaints: list[str]) -> None:
+    if found.workers:
+        rows = [
+            (
+                worker.id,
+                "alive" if worker.is_alive else ("stopped" if worker.state == "stopped" else "dead"),
+                worker.state,
+                f"{worker.heartbeat_age_seconds:.0f}s ago",
+                moment(worker.started_at),
+                worker.host,
+                worker.pid,
+                worker.slots,
+                worker.version,
+            )
+            for worker in found.workers
+        ]
+        headers = ("daemon", "is", "said", "heartbeat", "started", "host", "pid", "slots", "version")
+        emit_table(headers, rows)
+    else:
+        click.echo("no daemon has ever run on this store")
+    heading("Lag")
+    emit_facts(
+        [
+            ("oldest fire that no planner has served", span(timedelta(seconds=_age(found.oldest_due, found.now)))),
+            ("oldest run that could be claimed", span(timedelta(seconds=_age(found.oldest_ready, found.now)))),
+        ]
+    )
+    if found.queues:
+        heading("Queues")
+        depths = [(depth.queue, depth.ready, depth.later, depth.running) for depth in found.queues]
+        emit_table(("queue", "ready", "later", "running"), depths)
+    heading("Last 24 hours")
+    click.echo(", ".join(f"{count} {state}" for state, count in sorted(found.last_day.items())) or "no run finished")
+    for complaint in complaints:
+        say(f"degraded: {complaint}", color="yellow")

@@ -1,0 +1,30 @@
+"""`batchd run`: the daemon itself."""
+
+from __future__ import annotations
+
+import click
+
+from batchd import daemon
+from batchd.cli.session import config_option, open_config
+
+
+@click.command()
+@config_option
+@click.option(
+    "--no-wait", is_flag=True, help="Exit with 69 when the store cannot be reached, instead of waiting for it."
+)
+@click.option("--allow-empty", is_flag=True, help="Accept a config without any job (which removes every schedule).")
+def run(config_file: str | None, *, no_wait: bool, allow_empty: bool) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C, which stop it gracefully; a second signal stops it at once.
+
+    \b
+      batchd run --config config.toml
+      BATCHD_CONFIG=/etc/batchd/config.toml batchd run
+
+    Makes or upgrades its tables, takes over the config's jobs, then plans and runs them. Logs go to stdout: JSON, or
+    readable lines on a terminal. Exit codes: 0 stopped, 69 store unreachable and told not to wait, 70 a part of it
+    died, 73 state cannot be made, 75 another daemon has this SQLite store, 76 tables are newer than this batchd, 78
+    config invalid.
+    """
+    config = open_config(config_file)
+    click.get_current_context().exit(daemon.run(config, no_wait=no_wait, allow_empty=allow_empty))

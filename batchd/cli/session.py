@@ -1,0 +1,98 @@
+"""What most commands need first: the config, wherever it is, and the store, if it was ever made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from batchd.config.load import Config, load_config
+from batchd.db.engine import Database
+from batchd.errors import BatchdError, ExitCode, SchemaMismatch, UsageError
+from batchd.store.migrate import check_version
+from batchd.store.queries import has_tables
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONFIG_VARIABLE = "BATCHD_CONFIG"
+CONFIG_PLACES = (Path("config.toml"), Path("/etc/batchd/config.toml"))
+
+
+class ConfigNotFound(BatchdError):
+    """There is no config where one is looked for."""
+
+    exit_code = ExitCode.CONFIG_INVALID
+
+
+def config_option(command: F) -> F:
+    """Add `--config`, which wins over one that stands before the command."""
+    return click.option(
+        "--config", "-c", "config_file", metavar="FILE", help="The config (default: $BATCHD_CONFIG, ./config.toml, …)."
+    )(command)
+
+
+def job_argument(*, required: bool = True) -> Callable[[F], F]:
+    """Add the argument JOB, which the shell completes from the config."""
+    return click.argument("job", required=required, shell_complete=_complete_job)
+
+
+def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
+    """Return where the config is: what was given, else $BATCHD_CONFIG, else the first usual place that has one."""
+    named = given or environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    for place in CONFIG_PLACES:
+        if place.exists():
+            return place
+    looked = " and ".join(str(place if place.is_absolute() else Path.cwd() / place) for place in CONFIG_PLACES)
+    raise ConfigNotFound(
+        f"no config found; looked for {looked}", hint=f"name one with --config FILE or ${CONFIG_VARIABLE}"
+    )
+
+
+def open_config(given: str | None) -> Config:
+    """Return the config of this command line; raises ConfigInvalid with every problem that it has."""
+    context = click.get_current_context(silent=True)
+    before_command = context.find_root().obj if context else None
+    return load_config(config_path(given or before_command, os.environ), os.environ)
+
+
+@contextlib.contextmanager
+def open_store(config: Config) -> Iterator[Database]:
+    """Yield the store; raises SchemaMismatch when it was never made. Makes nothing, not even an empty file."""
+    with contextlib.closing(Database(config.store)) as store:
+        if not has_tables(store):
+            raise SchemaMismatch(
+                "the store has no tables yet",
+                hint="start the daemon (`batchd run`), which makes them, or run `batchd migrate`",
+            )
+        check_version(store)
+        yield store
+
+
+def known_job(config: Config, name: str) -> str:
+    """Return the name if the config has such a job; raises UsageError with the nearest one that it has."""
+    names = [job.name for job in config.jobs]
+    if name in names:
+        return name
+    near = get_close_matches(name, names, n=1)
+    if near:
+        hint = f"did you mean {near[0]!r}?"
+    else:
+        hint = f"the config has: {', '.join(sorted(names))}" if names else "the config has no job at all"
+    raise UsageError(f"no job {name!r} in {config.path}", hint=hint)
+
+
+def _complete_job(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    given = context.params.get("config_file") or context.find_root().params.get("config")
+    try:
+        config = load_config(config_path(given, os.environ), os.environ)
+    except BatchdError:
+        return []
+    return [CompletionItem(job.name, help=job.kind) for job in config.jobs if job.name.startswith(incomplete)]
