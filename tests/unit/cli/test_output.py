@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -46,3 +50,31 @@ def test_facts_that_are_none_are_left_out(capsys: pytest.CaptureFixture[str]) ->
     """The others are aligned."""
     emit_facts([("run", 1), ("error", None), ("state", "failed")])
     assert capsys.readouterr().out == "run    1\nstate  failed\n"
+
+
+def _on_a_terminal(**environment: str) -> str:
+    script = (
+        "from batchd.cli.output import emit_table; emit_table(('run', 'state'), [(1, 'failed')], color_column='state')"
+    )
+    ours, theirs = pty.openpty()
+    given = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
+    subprocess.run(
+        [sys.executable, "-c", script], stdout=theirs, env=given | {"TERM": "xterm"} | environment, check=True
+    )
+    os.close(theirs)
+    printed = b""
+    try:
+        while part := os.read(ours, 4096):
+            printed += part
+    except OSError:  # Linux says EIO at the end of a terminal
+        pass
+    os.close(ours)
+    return printed.decode()
+
+
+def test_a_table_on_a_terminal_has_colours() -> None:
+    """Unless NO_COLOR says otherwise (https://no-color.org)."""
+    assert "\x1b[31mfailed" in _on_a_terminal()
+    plain = _on_a_terminal(NO_COLOR="1")
+    assert "failed" in plain
+    assert "\x1b[31m" not in plain
