@@ -23,7 +23,7 @@ from batchd.clock import SystemClock
 from batchd.config.load import Config
 from batchd.db.engine import Database, dialect_of, masked
 from batchd.domain.run import CreatedBy
-from batchd.errors import BatchdError, SchemaMismatch, UsageError
+from batchd.errors import BatchdError, DatabaseUnavailable, LockTimeout, SchemaMismatch, UsageError
 from batchd.store import control, queries
 from batchd.store.queries import RunView
 
@@ -90,15 +90,13 @@ def demo(config_file: str | None, *, keep: bool, once: bool) -> None:
         if once:
             daemon.stop()
         code = daemon.wait()
-    if code and daemon.asked_to_stop:
-        say(f"the daemon ended with exit code {code}", color="red")
-    elif code or not daemon.asked_to_stop:
-        raise DaemonEnded(f"the daemon ended by itself with exit code {code}", hint="its last lines say why")
+    if not daemon.asked_to_stop:
+        say(f"the daemon ended by itself with exit code {code}; its last lines say why", color="red")
     click.get_current_context().exit(code)
 
 
-class DaemonEnded(BatchdError):
-    """The demo's daemon did not stay."""
+class NotReady(BatchdError):
+    """The demo's daemon runs but does not come to work."""
 
 
 def _prepare(config: Config, *, keep: bool) -> None:
@@ -167,10 +165,10 @@ def _is_ready(config: Config, daemon: _Daemon) -> bool:
                 known = set(queries.job_names(store)) >= {job.name for job in config.jobs}
                 if known and any(worker.pid == daemon.pid for worker in queries.alive_workers(store)):
                     return True
-        except SchemaMismatch:
-            pass  # the daemon is still making its tables
+        except (SchemaMismatch, LockTimeout, DatabaseUnavailable):
+            pass  # the daemon is still making its tables, or waits for its store
         if clock.monotonic() > deadline:
-            raise DaemonEnded(f"the daemon was not ready within {span(_READY_WITHIN)}", hint="its log above says why")
+            raise NotReady(f"the daemon was not ready within {span(_READY_WITHIN)}", hint="its log above says why")
     return False
 
 
