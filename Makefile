@@ -1,23 +1,54 @@
-# batchd: the commands of a developer. Everything lives in .venv in this checkout.
+# batchd: what a person types. Everything lives in .venv in this checkout; no other environment is used.
+#
+#   make demo                 the real daemon on a sample database, until Ctrl-C
+#   make test                 the whole suite: unit, integration on real databases, real processes
+#   make lint                 format, lint, types, import contracts
+#   make fast                 lint and the unit tests: what to run before each commit
+#   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire
+#   make bench                measured beside plain APScheduler
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-export PYTHONPATH :=
+BIN := .venv/bin
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores : 4)))
+KILLS ?= 200
+SEED ?= 1
+DIALECT ?=
+STRESS ?=
+BENCH ?=
+PYTEST ?=
 
-.PHONY: setup lint fast
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
 
-setup: $(VENV)/.installed
+.PHONY: help setup demo lint fast test stress bench
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup:
+	@PYTHON='$(PYTHON)' .ci/setup dev
+
+demo:
+	@PYTHON='$(PYTHON)' .ci/setup
+	@$(BIN)/python .ci/foreground.py $(BIN)/python -m batchd demo --config config.example.toml
 
 lint: setup
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python -m ruff format --check --quiet .
+	$(BIN)/python -m ruff check --quiet .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
 
 fast: lint
-	$(BIN)/pytest tests/unit -q
+	$(BIN)/python -m pytest tests/unit -q
+
+test: setup
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
+
+stress: setup
+	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
+
+bench: setup
+	$(BIN)/python -m tests.bench.bench_scheduler $(BENCH)
