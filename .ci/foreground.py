@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 (a script, not a package)
 """Runs a command that Ctrl-C is for, and for nobody else: `make` would otherwise end with an error of its own.
 
 On a terminal the command becomes the foreground process group, so that Ctrl-C reaches it alone and its exit code is

@@ -93,7 +93,7 @@ def _own(*folders: Path) -> None:
     for folder in folders:
         shutil.chown(folder, _ACCOUNT)
         for parent in folder.parents:
-            if parent != Path(parent.anchor) and parent.stat().st_uid == 0 and parent.name.startswith("pytest"):
+            if parent != Path(parent.anchor) and parent.stat().st_uid == 0 and parent.name.startswith(("pytest", "popen-")):
                 parent.chmod(parent.stat().st_mode | 0o011)
 
 
