@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -53,7 +55,7 @@ def binaries_of(version: str) -> Path:
 @contextlib.contextmanager
 def start_server(base: Path, version: str) -> Iterator[PostgresServer]:
     """Run a server on a unix socket in a short path (socket paths are limited to 107 bytes) until the block ends."""
-    binaries = binaries_of(version)
+    binaries = _runnable(binaries_of(version))
     data = base / "data"
     with tempfile.TemporaryDirectory(prefix="pg") as socket_folder:
         if os.geteuid() == 0:
@@ -88,12 +90,29 @@ def fresh_database(server: PostgresServer) -> Iterator[str]:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@functools.cache
+def _runnable(binaries: Path) -> Path:
+    """Return the folder itself, or a copy where the server's account may not go (a checkout in root's home)."""
+    if os.geteuid() != 0:
+        return binaries
+    with contextlib.suppress(PermissionError):
+        subprocess.run([binaries / "initdb", "--version"], cwd="/", user=_ACCOUNT, capture_output=True, check=True)
+        return binaries
+    copy = Path(tempfile.mkdtemp(prefix="pgbin"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    package = binaries.parents[1]
+    for folder in (package / binaries.parent.name, package.with_name(f"{package.name}.libs")):  # found by relative path
+        shutil.copytree(folder, copy / folder.relative_to(package.parent), symlinks=True)
+    return copy / binaries.relative_to(package.parent)
+
+
 def _own(*folders: Path) -> None:
     """Give the folders to the unprivileged account that the server runs as; PostgreSQL refuses to run as root."""
     for folder in folders:
         shutil.chown(folder, _ACCOUNT)
         for parent in folder.parents:
-            if parent != Path(parent.anchor) and parent.stat().st_uid == 0 and parent.name.startswith(("pytest", "popen-")):
+            if parent.name.startswith(("pytest", "popen-")) and parent.stat().st_uid == 0:
                 parent.chmod(parent.stat().st_mode | 0o011)
 
 
