@@ -53,9 +53,9 @@ def take_over(database: Database, key: CheckpointKey, interrupts: Interrupts | N
                 index_elements=[checkpoints.c.store_id, checkpoints.c.run_id],
                 set_={"fence": key.fence, "updated_at": database.dialect.now()},
                 where=checkpoints.c.fence <= key.fence,
-            )
-        )
-        if taken.rowcount != 1:
+            ).returning(checkpoints.c.fence)  # an INSERT's rowcount is not kept by every driver
+        ).one_or_none()
+        if taken is None:
             raise LeaseLost(f"run {key.run_id}: a newer attempt has taken over")
         return None if row is None else row.state
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection
 
 from batchd.clock import Clock, SystemClock
 from batchd.db.engine import Database, Interrupts
 from batchd.domain.job import JsonObject, JsonValue
-from batchd.errors import LeaseLost, RunInterrupted, StopReason
-from batchd.store.schema import checkpoint_metadata, checkpoints
+from batchd.errors import RunInterrupted, StopReason
+from batchd.store.checkpoints import CheckpointKey, save, take_over
 
 _STORE_ID = "00000000-0000-4000-8000-000000000000"
 _run_ids = itertools.count(1)
@@ -118,36 +118,10 @@ class DirectContext:
             yield connection
 
     def checkpoint(self, database: Database) -> JsonObject | None:
-        checkpoint_metadata.create_all(database.engine)
-        with database.writing() as connection:
-            state: JsonObject | None = connection.execute(
-                select(checkpoints.c.state).where(*self._mine())
-            ).scalar_one_or_none()
-            row = {
-                "store_id": _STORE_ID,
-                "run_id": self.run_id,
-                "fence": self.fence,
-                "state": state,
-                "updated_at": database.dialect.now(),
-            }
-            insert = database.dialect.insert(checkpoints).values(row)
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["store_id", "run_id"],
-                    set_={"fence": self.fence},
-                    where=checkpoints.c.fence <= self.fence,
-                )
-            )
-        return state
+        return take_over(database, self._key(), self.interrupts)
 
     def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
-        saved = connection.execute(
-            update(checkpoints)
-            .where(*self._mine(), checkpoints.c.fence == self.fence)
-            .values(state=state, updated_at=database.dialect.now())
-        )
-        if saved.rowcount != 1:
-            raise LeaseLost(f"run {self.run_id}: a newer attempt exists")
+        save(connection, database, self._key(), state)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))
@@ -170,5 +144,5 @@ class DirectContext:
             return None
         return timedelta(seconds=max(0.0, self._deadline - self.clock.monotonic()))
 
-    def _mine(self) -> tuple[Any, ...]:
-        return (checkpoints.c.store_id == _STORE_ID, checkpoints.c.run_id == self.run_id)
+    def _key(self) -> CheckpointKey:
+        return CheckpointKey(store_id=_STORE_ID, run_id=self.run_id, fence=self.fence)
