@@ -1,0 +1,102 @@
+"""Migrations make exactly the tables of `store.schema`, once, wherever they run."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text, update
+
+from batchd.db.engine import Database
+from batchd.errors import ExitCode, SchemaMismatch
+from batchd.store import meta as facts
+from batchd.store.migrate import check_version, migrate, migration_sql
+from batchd.store.schema import SCHEMA_VERSION, meta, metadata
+from tests.support.databases import open_database
+
+
+def test_the_migrated_tables_are_those_of_the_schema(database: Database) -> None:
+    """Alembic sees no difference, and every CHECK of the schema is there."""
+    assert migrate(database)
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        inspector = inspect(connection)
+        for table in metadata.tables.values():
+            found = {check["name"] for check in inspector.get_check_constraints(table.name)}
+            wanted = {c.name for c in table.constraints if c.__visit_name__ == "check_constraint"}
+            assert {str(name).rpartition(".")[2] for name in wanted} <= {str(name) for name in found}
+
+
+def test_a_second_migration_changes_nothing(database: Database) -> None:
+    """The store keeps its uuid, and the version check is content."""
+    migrate(database)
+    name = facts.store_id(database)
+    assert uuid.UUID(name).version == 4
+    assert not migrate(database)
+    assert facts.store_id(database) == name
+    check_version(database)
+
+
+def test_processes_that_migrate_at_once_do_not_meet(database: Database, database_url: str) -> None:
+    """Four at once, each with a pool of its own: all succeed and one store id comes out."""
+    barrier = threading.Barrier(4)
+    failures: list[BaseException] = []
+
+    def start_up() -> None:
+        own = open_database(database_url)
+        try:
+            barrier.wait(10)
+            migrate(own)
+        except BaseException as error:  # noqa: BLE001 (handed to the test's thread)
+            failures.append(error)
+        finally:
+            own.close()
+
+    threads = [threading.Thread(target=start_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    check_version(database)
+
+
+def test_a_newer_store_is_left_alone(database: Database) -> None:
+    """Migrating and checking both stop with the exit code for it."""
+    migrate(database)
+    with database.writing() as connection:
+        connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION + 1)))
+    for call in (migrate, check_version):
+        with pytest.raises(SchemaMismatch, match="newer batchd") as raised:
+            call(database)
+        assert raised.value.exit_code is ExitCode.SCHEMA_MISMATCH
+
+
+def test_a_store_shares_a_database_with_an_application(database: Database) -> None:
+    """Other tables, even Alembic's own, stay as they are."""
+    with database.writing() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('theirs')"))
+    with pytest.raises(SchemaMismatch, match="no batchd tables"):
+        check_version(database)
+    migrate(database)
+    with database.reading() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["theirs"]
+
+
+def test_the_printed_sql_makes_the_same_store(tmp_path: Path) -> None:
+    """SQLite runs it as it is printed."""
+    path = tmp_path / "printed.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(migration_sql("sqlite"))
+    connection.close()
+    opened = open_database(f"sqlite:///{path}")
+    check_version(opened)
+    opened.close()
+    assert "gen_random_uuid()" in migration_sql("postgresql")
