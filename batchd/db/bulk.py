@@ -84,12 +84,10 @@ class ColumnWalk:
             return None
         column = self._column.expression
         from_lower = and_(column >= self._column.bind(lower), self._below)
+        # The conversion outside, or it would be done for each row that OFFSET steps over.
+        ahead = select(column.label("value")).where(from_lower).order_by(column).limit(1).offset(rows).subquery()
         found = connection.execute(
-            select(self._column.carried, column > self._column.bind(lower))
-            .where(from_lower)
-            .order_by(column)
-            .limit(1)
-            .offset(rows)
+            select(self._column.carried(ahead.c.value), ahead.c.value > self._column.bind(lower))
         ).one_or_none()
         if found is None:
             return Window(from_lower, {"end": True})
@@ -105,7 +103,7 @@ class ColumnWalk:
             return _carried(position["from"])
         column = self._column.expression
         start = self._floor if "beyond" not in position else column > self._column.bind(_carried(position["beyond"]))
-        first = select(self._column.carried).where(start, self._below).order_by(column).limit(1)
+        first = select(self._column.carried(column)).where(start, self._below).order_by(column).limit(1)
         return connection.execute(first).scalar_one_or_none()
 
     def _part_of_tie(self, connection: Connection, value: Carried, after: _Key | None, rows: int) -> Window:
@@ -153,7 +151,10 @@ class Carrier:
     def __init__(self, facts: TableFacts, expression: ColumnElement[Any], type_name: str) -> None:
         self.expression = expression
         self._type = _Named(type_name) if facts.dialect == "postgresql" else None
-        self.carried = expression if self._type is None else cast(expression, Text)
+
+    def carried(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the expression that reads a value of the column's type in the shape in which it travels."""
+        return value if self._type is None else cast(value, Text)
 
     def bind(self, value: Carried) -> ColumnElement[Any]:
         """Return the value as an expression of the column's own type."""
@@ -191,17 +192,27 @@ class _Keys:
 
     def nth(self, connection: Connection, among: ColumnElement[bool], rows: int) -> _Key | None:
         """Return the key of the row number `rows` (from 1) if there are more rows after it."""
-        ordered = self._carried().where(among).order_by(*(carrier.expression for carrier in self._carriers))
-        found = connection.execute(ordered.limit(2).offset(rows - 1)).all()
-        return tuple(found[0]) if len(found) > 1 else None
+        ordered = self._select().where(among).order_by(*(carrier.expression for carrier in self._carriers))
+        found = self._read(connection, ordered.limit(1).offset(rows - 1))
+        if found is None:
+            return None
+        more = select(literal(1)).select_from(self._table).where(among, self.beyond(found)).limit(1)
+        return found if connection.execute(more).first() else None
 
     def last(self, connection: Connection) -> _Key | None:
         backwards = (carrier.expression.desc() for carrier in self._carriers)
-        found = connection.execute(self._carried().order_by(*backwards).limit(1)).one_or_none()
-        return None if found is None else tuple(found)
+        return self._read(connection, self._select().order_by(*backwards).limit(1))
 
-    def _carried(self) -> Select[Any]:
-        return select(*(carrier.carried for carrier in self._carriers)).select_from(self._table)
+    def _select(self) -> Select[Any]:
+        labelled = (carrier.expression.label(f"k{number}") for number, carrier in enumerate(self._carriers))
+        return select(*labelled).select_from(self._table)
+
+    def _read(self, connection: Connection, one: Select[Any]) -> _Key | None:
+        """Return the one key; converted outside, or it would be done for each row that OFFSET steps over."""
+        inner = one.subquery()
+        carried = (carrier.carried(inner.c[f"k{number}"]) for number, carrier in enumerate(self._carriers))
+        found = connection.execute(select(*carried)).one_or_none()
+        return None if found is None else tuple(found)
 
     def _row(self) -> Any:
         expressions = [carrier.expression for carrier in self._carriers]

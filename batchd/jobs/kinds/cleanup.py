@@ -56,7 +56,7 @@ class CleanupParams(Params):
         description="Time zone in which a column without one (timestamp, date) was written.",
     )
     batch_size: int = Field(
-        default=50_000,
+        default=100_000,
         ge=1,
         le=1_000_000,
         description="Most rows in one transaction. Smaller ones are chosen by themselves to meet `target`.",
