@@ -16,7 +16,7 @@ from batchd.cli.session import config_option, job_argument, known_job, open_conf
 from batchd.cli.text import cleaned
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
-from batchd.config.load import ConfigInvalid
+from batchd.config.problems import ConfigInvalid
 from batchd.config.schema import json_schema
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database, driver_message, masked

@@ -179,6 +179,20 @@ def masked(url: str) -> str:
     return parsed.render_as_string(hide_password=True)
 
 
+def secrets_in(url: str) -> frozenset[str]:
+    """Return the passwords in a database URL, those in its query included."""
+    parsed = make_url(url)
+    found = [parsed.password, *(value for key, value in parsed.query.items() if "pass" in key.lower())]
+    return frozenset(secret for secret in found if isinstance(secret, str))
+
+
+def file_of(url: str) -> str | None:
+    """Return the file of a SQLite URL; None for a database in memory or on a server."""
+    parsed = make_url(url)
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}
+    return parsed.database if is_file else None
+
+
 def driver_message(error: BaseException) -> str:
     """Return what the driver said, on one line, without SQL, parameters or SQLAlchemy's link."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

@@ -1,0 +1,170 @@
+"""`[jobs.NAME]` and `[defaults]`: settings that every job has, the kind's own params, and their secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from batchd.config.problems import Problems
+from batchd.config.settings import JobSettings, Settings
+from batchd.config.substitution import Substitution
+from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
+from batchd.domain.schedule import ScheduleError, parse_schedule
+from batchd.jobs.contract import Kind
+
+_SHARED = frozenset(JobSettings.model_fields)
+_FILE = "_file"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJob:
+    """A job as the config says it: its definition (without secrets) and its params (with them)."""
+
+    definition: JobDefinition
+    params: JsonObject
+
+
+class JobReader:
+    """Reads jobs one by one, noting every problem instead of stopping at the first."""
+
+    def __init__(
+        self, settings: Settings, kinds: Mapping[str, Kind[Any]], outside: Substitution, problems: Problems
+    ) -> None:
+        self._settings = settings
+        self._kinds = kinds
+        self._outside = outside
+        self._problems = problems
+
+    def read(self, name: str, table: Any, defaults: Mapping[str, Any]) -> ReadJob | None:
+        """Return the job, or None when it has problems."""
+        path = ("jobs", name)
+        before = len(self._problems.found)
+        if not isinstance(table, dict):
+            self._problems.add(path, "must be a table: write [jobs.NAME]")
+            return None
+        kind = self._kind_of(path, table)
+        if kind is None:
+            return None
+        shared = {key: value for key, value in table.items() if key in _SHARED}
+        own = {key: value for key, value in table.items() if key not in _SHARED and key != "kind"}
+        settings = self._shared(path, {**kind.defaults, **defaults, **shared})
+        params = self._params(path, kind, own)
+        if settings is None or params is None or len(self._problems.found) > before:
+            return None
+        definition = JobDefinition(
+            name=name,
+            kind=kind.name,
+            schedule=settings.schedule,
+            timezone=settings.timezone or self._settings.daemon.timezone,
+            queue=settings.queue,
+            priority=settings.priority,
+            enabled=settings.enabled,
+            catch_up=settings.catch_up_policy(),
+            overlap=settings.overlap,
+            start_deadline=settings.start_deadline,
+            jitter=settings.jitter,
+            timeout=settings.timeout,
+            retry=settings.retry.policy(),
+            params=self._redacted(path, kind, params),
+        )
+        return ReadJob(definition, params)
+
+    def _kind_of(self, path: tuple[str, ...], table: Mapping[str, Any]) -> Kind[Any] | None:
+        name = table.get("kind")
+        known = ", ".join(sorted(self._kinds))
+        if name is None:
+            self._problems.add(path, f"has no `kind`; there are: {known}")
+            return None
+        kind = self._kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            self._problems.add_named(
+                (*path, "kind"), f"there is no kind {name!r}; there are: {known}", str(name), self._kinds
+            )
+        return kind
+
+    def _shared(self, path: tuple[str, ...], merged: Mapping[str, Any]) -> JobSettings | None:
+        try:
+            settings = JobSettings.model_validate(merged)
+        except ValidationError as error:
+            add_faults(self._problems, path, error, _SHARED)
+            return None
+        zone = settings.timezone or self._settings.daemon.timezone
+        if settings.schedule is not None:
+            try:
+                parse_schedule(settings.schedule, zone)
+            except ScheduleError as error:
+                self._problems.add((*path, "schedule"), str(error))
+        queues = {"default", *self._settings.queues}
+        if settings.queue not in queues:
+            message = f"there is no [queues.{settings.queue}]"
+            self._problems.add_named((*path, "queue"), message, settings.queue, queues)
+        return settings
+
+    def _params(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject | None:
+        resolved = self._with_files(path, kind, own)
+        try:
+            params = kind.params.model_validate(resolved)
+        except ValidationError as error:
+            add_faults(self._problems, path, error, {*kind.params.model_fields, *_SHARED})
+            return None
+        for name in kind.databases(params):
+            if name != "*" and name not in self._settings.databases:
+                known = ", ".join(sorted(self._settings.databases)) or "none yet"
+                message = f"there is no [databases.{name}]; there are: {known}"
+                self._problems.add_named((*path, "database"), message, name, self._settings.databases)
+        for key, message in kind.check(params) if kind.check else ():
+            self._problems.add((*path, key), message)
+        return resolved
+
+    def _with_files(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject:
+        """Return the params with each `NAME_file` of a secret replaced by NAME and the file's content."""
+        resolved = dict(own)
+        for key in _secret_fields(kind):
+            named = resolved.pop(key + _FILE, None)
+            if named is None:
+                continue
+            if key in resolved:
+                self._problems.add((*path, key + _FILE), f"set either `{key}` or `{key}{_FILE}`, not both")
+            elif not isinstance(named, str):
+                self._problems.add((*path, key + _FILE), "must be the name of a file")
+            else:
+                resolved[key] = self._outside.file_content(named, (*path, key + _FILE)) or ""
+        return resolved
+
+    def _redacted(self, path: tuple[str, ...], kind: Kind[Any], params: JsonObject) -> JsonObject:
+        """Return the params as they are stored: a reference to the config in place of every secret."""
+        secret = _secret_fields(kind)
+        for key in secret & params.keys():
+            self._outside.keep_secret(str(params[key]))
+        return {
+            key: dict(CONFIG_REFERENCE) if key in secret else self._without_tainted(value, (*path, key))
+            for key, value in params.items()
+        }
+
+    def _without_tainted(self, value: Any, path: tuple[str, ...]) -> Any:
+        if path in self._outside.tainted:
+            return dict(CONFIG_REFERENCE)
+        if isinstance(value, dict):
+            return {key: self._without_tainted(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._without_tainted(inner, (*path, str(index))) for index, inner in enumerate(value)]
+        return value
+
+
+def add_faults(problems: Problems, path: tuple[str, ...], error: ValidationError, names: Any) -> None:
+    """Note every fault that pydantic found; the input itself is never shown, it may be a secret."""
+    for fault in error.errors(include_input=False, include_url=False):
+        where = (*path, *(str(part) for part in fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            problems.add(where, "unknown key", names=names)
+        elif fault["type"] == "missing":
+            problems.add(where, "is missing")
+        else:
+            problems.add(where, fault["msg"].removeprefix("Value error, "))
+
+
+def _secret_fields(kind: Kind[Any]) -> set[str]:
+    return {name for name, field in kind.params.model_fields.items() if "SecretStr" in repr(field.annotation)}
