@@ -1,0 +1,70 @@
+"""The scheduler: the alarm clock, the planner and the pruner, behind one door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from batchd.clock import Clock
+from batchd.db.engine import Database
+from batchd.scheduler.apscheduler_bridge import AlarmClock
+from batchd.scheduler.planner import Planner
+from batchd.scheduler.pruner import Pruner
+from batchd.store.history import Retention
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """What the scheduler needs to know of the config."""
+
+    retention: Retention
+
+
+class Scheduler:
+    """Plans runs from `start` until `pause` or `stop`. `wake` may be called from any thread."""
+
+    name = "scheduler"
+
+    def __init__(
+        self,
+        store: Database,
+        settings: SchedulerSettings,
+        clock: Clock,
+        *,
+        on_planned: Callable[[], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._planner = Planner(store, on_planned)
+        self._alarm = AlarmClock(store, self._planner.plan, clock)
+        self._pruner = Pruner(store, settings.retention, clock)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread of the scheduler runs."""
+        return self._alarm.is_alive and self._pruner.is_alive
+
+    @property
+    def last_pass_at(self) -> datetime | None:
+        """When the last pass that succeeded began, or None before the first; for health."""
+        return self._alarm.last_pass_at
+
+    def start(self) -> None:
+        """Queue the `@reboot` jobs, then plan what is due, and go on."""
+        self._planner.start_up(self._clock.now())
+        self._alarm.start()
+        self._pruner.start()
+
+    def wake(self) -> None:
+        """Look at once: schedules changed."""
+        self._alarm.wake()
+
+    def pause(self) -> None:
+        """Plan nothing any more, at once; what is due stays due."""
+        self._alarm.pause()
+        self._pruner.request_stop()
+
+    def stop(self, deadline: float) -> bool:
+        """End all threads and wait until `deadline` (`clock.monotonic()` seconds); return whether they ended."""
+        ended = self._alarm.stop(deadline)
+        return self._pruner.stop(deadline) and ended

@@ -1,0 +1,102 @@
+"""How long batchd remembers: finished runs by age and by count per job, notices, and daemons that are gone.
+
+Kept always: unfinished runs, and the newest run of each job. A job's attempts and log lines go with its run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, or_, select
+
+from batchd.db.engine import Database
+from batchd.domain.run import UNFINISHED
+from batchd.store.schema import outbox, runs, workers
+
+CHUNK = 1_000
+
+_KEEP_WORKERS = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Finished runs go when they are older than `keep_for` or not among their job's newest `keep_runs`.
+
+    None means no such limit. Notices go after `keep_events`.
+    """
+
+    keep_runs: int | None
+    keep_for: timedelta | None
+    keep_events: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows went; `is_partial` when a chunk was full, so that there may be more."""
+
+    runs: int
+    events: int
+    workers: int
+
+    @property
+    def rows(self) -> int:
+        """All together."""
+        return self.runs + self.events + self.workers
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether another turn may find more."""
+        return max(self.runs, self.events, self.workers) >= CHUNK
+
+
+def prune(database: Database, retention: Retention) -> Pruned:
+    """Remove at most CHUNK rows of each sort in one transaction, by the database's clock, the oldest first."""
+    with database.writing() as connection:
+        return Pruned(
+            runs=_prune_runs(connection, database, retention),
+            events=_prune(
+                connection,
+                outbox,
+                select(outbox.c.id)
+                .where(outbox.c.created_at < _ago(database, retention.keep_events))
+                .order_by(outbox.c.created_at),
+            ),
+            workers=_prune(
+                connection, workers, select(workers.c.id).where(workers.c.heartbeat_at < _ago(database, _KEEP_WORKERS))
+            ),
+        )
+
+
+def _prune_runs(connection: Connection, database: Database, retention: Retention) -> int:
+    ranked = select(
+        runs.c.id,
+        runs.c.state,
+        runs.c.finished_at,
+        func.row_number().over(partition_by=runs.c.schedule_id, order_by=runs.c.id.desc()).label("newest"),
+    ).subquery()
+    too_old: list[ColumnElement[bool]] = []
+    if retention.keep_runs is not None:
+        too_old.append(ranked.c.newest > retention.keep_runs)
+    if retention.keep_for is not None:
+        too_old.append(ranked.c.finished_at < _ago(database, retention.keep_for))
+    if not too_old:
+        return 0
+    doomed = (
+        select(ranked.c.id)
+        .where(ranked.c.newest > 1, ranked.c.state.not_in([state.value for state in sorted(UNFINISHED)]))
+        .where(or_(*too_old))
+        .order_by(ranked.c.id)
+    )
+    return _prune(connection, runs, doomed)
+
+
+def _prune(connection: Connection, table: Table, doomed: Select[int] | Select[str]) -> int:
+    ids = connection.execute(doomed.limit(CHUNK)).scalars().all()
+    if ids:
+        connection.execute(delete(table).where(table.c.id.in_(ids)))
+    return len(ids)
+
+
+def _ago(database: Database, age: timedelta) -> ColumnElement[datetime]:
+    return database.dialect.now_plus(-age.total_seconds())

@@ -1,0 +1,285 @@
+"""From due schedules to runs: everything that one pass decides about a batch of schedules is one transaction.
+
+The rows are locked with SKIP LOCKED, so two daemons share the work; `(schedule_id, scheduled_for)` is unique, so even
+a clock that stepped back cannot make a second run of a fire. `next_run_at` is written here and by `reconcile` only, in
+the same transaction as the runs, so whatever fails leaves the schedule due and the next pass plans it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select, update
+
+from batchd.db.dialect import Topic
+from batchd.db.engine import Database
+from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
+from batchd.domain.job import CatchUp, CatchUpPolicy, JsonObject, Overlap
+from batchd.domain.run import UNFINISHED, CreatedBy, Reason, RunState
+from batchd.domain.schedule import ScheduleError, fire_delay, parse_schedule
+from batchd.store import outbox
+from batchd.store.schema import runs, schedules
+
+BATCH = 1_000
+"""The most schedules that one transaction plans."""
+
+_QUEUE_DEPTH = 2
+"""Under overlap `queue`: one run executes, one waits."""
+
+_UNPLANNABLE = (ValueError, ArithmeticError, AttributeError, TypeError, LookupError)
+"""What a row that somebody edited by hand can raise; ScheduleError is a ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What became of a batch; `invalid` maps a schedule to why it cannot be planned."""
+
+    schedules: int = 0
+    queued: int = 0
+    skipped: int = 0
+    missed: int = 0
+    invalid: dict[str, str] = field(default_factory=dict)
+
+    def plus(self, other: Planned) -> Planned:
+        """Return both together."""
+        return Planned(
+            self.schedules + other.schedules,
+            self.queued + other.queued,
+            self.skipped + other.skipped,
+            self.missed + other.missed,
+            self.invalid | other.invalid,
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the transaction is going to write."""
+
+    now: datetime
+    store_now: datetime
+    unfinished: dict[str, int]
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    moves: list[dict[str, Any]] = field(default_factory=list)
+    invalid: dict[str, str] = field(default_factory=dict)
+
+
+def due_schedule_ids(database: Database, now: datetime) -> tuple[str, ...]:
+    """Return the schedules whose `next_run_at` has come, the longest due first."""
+    statement = select(schedules.c.id).where(_plannable(), schedules.c.next_run_at <= now)
+    with database.reading() as connection:
+        return tuple(connection.execute(statement.order_by(schedules.c.next_run_at)).scalars())
+
+
+def next_wake_at(database: Database) -> datetime | None:
+    """Return when the next schedule is due, or None when none ever will be."""
+    with database.reading() as connection:
+        moment: datetime | None = connection.execute(
+            select(func.min(schedules.c.next_run_at, type_=schedules.c.next_run_at.type)).where(_plannable())
+        ).scalar_one()
+    return moment
+
+
+def add_due(database: Database, ids: Sequence[str], now: datetime) -> Planned:
+    """Plan those of the schedules that are due, and that no other daemon is planning, in one transaction.
+
+    `ids` are at most BATCH. A schedule that cannot be planned gets `error` and no `next_run_at`, and stops no other.
+    """
+    statement = (
+        select(schedules)
+        .where(schedules.c.id.in_(ids), _plannable(), schedules.c.next_run_at <= now)
+        .with_for_update(skip_locked=True)
+    )
+    with database.writing() as connection:
+        rows = connection.execute(statement).all()
+        batch = _new_batch(connection, database, rows, now)
+        for row in rows:
+            _plan(batch, row)
+        return _write(connection, database, batch, len(rows))
+
+
+def add_reboots(database: Database, now: datetime) -> Planned:
+    """Queue one run of every `@reboot` job for a daemon that starts now, in one transaction."""
+    statement = select(schedules).where(
+        _plannable(), func.lower(func.trim(schedules.c.schedule)) == "@reboot", schedules.c.error.is_(None)
+    )
+    with database.writing() as connection:
+        rows = connection.execute(statement).all()
+        batch = _new_batch(connection, database, rows, now)
+        for row in rows:
+            _add_fires(batch, row, FirePlan((now,), None, None))
+        return _write(connection, database, batch, len(rows))
+
+
+def mark_invalid(database: Database, schedule_id: str, why: str) -> None:
+    """Take a schedule that cannot even be read out of planning and keep it."""
+    with database.writing() as connection:
+        _mark_invalid(connection, database, {schedule_id: why})
+
+
+def _plannable() -> ColumnElement[bool]:
+    return and_(schedules.c.paused_at.is_(None), schedules.c.removed_at.is_(None), schedules.c.enabled)
+
+
+def _new_batch(connection: Connection, database: Database, rows: Sequence[Row[Any]], now: datetime) -> _Batch:
+    states = [state.value for state in sorted(UNFINISHED)]
+    counted = connection.execute(
+        select(runs.c.schedule_id, func.count())
+        .where(runs.c.schedule_id.in_([row.id for row in rows]), runs.c.state.in_(states))
+        .group_by(runs.c.schedule_id)
+    )
+    unfinished: dict[str, int] = {schedule_id: count for schedule_id, count in counted}  # noqa: C416 (Row is no pair)
+    store_now = connection.execute(select(database.dialect.now())).scalar_one()
+    return _Batch(now, store_now, unfinished)
+
+
+def _plan(batch: _Batch, row: Row[Any]) -> None:
+    written = len(batch.runs)
+    try:
+        rule = parse_schedule(row.schedule, row.timezone)
+        deadline = row.start_deadline_seconds
+        plan = plan_fires(
+            rule,
+            next_run_at=row.next_run_at,
+            now=batch.now,
+            policy=CatchUpPolicy(
+                CatchUp(row.catch_up), row.catch_up_max_runs, timedelta(seconds=row.catch_up_max_age_seconds)
+            ),
+            start_deadline=None if deadline is None else timedelta(seconds=deadline),
+        )
+        _add_fires(batch, row, plan)
+    except ScheduleError as error:
+        batch.invalid[row.id] = str(error)
+    except _UNPLANNABLE as error:
+        del batch.runs[written:]
+        batch.invalid[row.id] = f"{type(error).__name__}: {error}"
+    else:
+        batch.moves.append({"row_id": row.id, "moved_to": plan.next_run_at})
+
+
+def _add_fires(batch: _Batch, row: Row[Any], plan: FirePlan) -> None:
+    if plan.missed is not None:
+        batch.runs.append(_missed_run(batch, row, plan.missed))
+    # Fires that are caught up together do not overlap each other: they wait for one another.
+    together = len(plan.due) > 1
+    limit = {Overlap.SKIP: 1, Overlap.QUEUE: _QUEUE_DEPTH, Overlap.ALLOW: None}[Overlap(row.overlap)]
+    before = batch.unfinished.get(row.id, 0)
+    created_by = CreatedBy.CATCH_UP if together or plan.missed is not None else CreatedBy.SCHEDULE
+    for fire in plan.due:
+        if limit is not None and before >= limit:
+            batch.runs.append(_skipped_run(batch, row, fire))
+        else:
+            batch.runs.append(_queued_run(batch, row, fire, created_by))
+
+
+def _run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
+    return {
+        "schedule_id": row.id,
+        "kind": row.kind,
+        "queue": row.queue,
+        "priority": row.priority,
+        "params": row.params,
+        "scheduled_for": fire,
+        "scheduled_until": None,
+        "fire_count": 1,
+        "available_at": batch.store_now,
+        "start_deadline_at": None,
+        "timeout_seconds": row.timeout_seconds,
+        "retry": row.retry,
+        "state": RunState.QUEUED.value,
+        "reason": None,
+        "max_attempts": row.max_attempts,
+        "created_at": batch.store_now,
+        "finished_at": None,
+        "concurrency_key": None if row.overlap == Overlap.ALLOW.value else row.id,
+        "created_by": CreatedBy.SCHEDULE.value,
+    }
+
+
+def _queued_run(batch: _Batch, row: Row[Any], fire: datetime, created_by: CreatedBy) -> dict[str, Any]:
+    delay = fire_delay(row.id, fire, timedelta(seconds=row.jitter_seconds))
+    deadline = row.start_deadline_seconds
+    return _run(batch, row, fire) | {
+        "available_at": batch.store_now + delay,
+        # Jitter is asked for, so it does not count as lateness.
+        "start_deadline_at": None if deadline is None else fire + delay + timedelta(seconds=deadline),
+        "created_by": created_by.value,
+    }
+
+
+def _skipped_run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
+    return _run(batch, row, fire) | {
+        "state": RunState.SKIPPED.value,
+        "reason": Reason.OVERLAP.value,
+        "finished_at": batch.store_now,
+    }
+
+
+def _missed_run(batch: _Batch, row: Row[Any], missed: MissedRange) -> dict[str, Any]:
+    return _run(batch, row, missed.first) | {
+        "scheduled_until": missed.last,
+        "fire_count": missed.count,
+        "state": RunState.MISSED.value,
+        "reason": Reason.CATCH_UP.value,
+        "finished_at": batch.store_now,
+        "created_by": CreatedBy.CATCH_UP.value,
+    }
+
+
+def _write(connection: Connection, database: Database, batch: _Batch, count: int) -> Planned:
+    written: Sequence[Row[Any]] = ()
+    if batch.runs:
+        statement = database.dialect.insert(runs).on_conflict_do_nothing(
+            index_elements=[runs.c.schedule_id, runs.c.scheduled_for]
+        )
+        returned = statement.returning(runs.c.id, runs.c.schedule_id, runs.c.state, runs.c.reason, runs.c.fire_count)
+        written = connection.execute(returned, batch.runs).all()
+    outbox.add_all(connection, database, [_notice(row) for row in written if row.state != RunState.QUEUED.value])
+    if batch.moves:
+        target = bindparam("moved_to", type_=schedules.c.next_run_at.type)
+        connection.execute(
+            update(schedules).where(schedules.c.id == bindparam("row_id")).values(next_run_at=target), batch.moves
+        )
+    _mark_invalid(connection, database, batch.invalid)
+    states = [row.state for row in written]
+    queued = states.count(RunState.QUEUED.value)
+    if queued:
+        database.dialect.notify(connection, [Topic.RUNS])
+    return Planned(
+        schedules=count,
+        queued=queued,
+        skipped=states.count(RunState.SKIPPED.value),
+        missed=sum(row.fire_count for row in written if row.state == RunState.MISSED.value),
+        invalid=batch.invalid,
+    )
+
+
+def _notice(row: Row[Any]) -> JsonObject:
+    return outbox.notice(
+        f"run.{row.state}",
+        run_id=row.id,
+        schedule_id=row.schedule_id,
+        job=row.schedule_id,
+        state=row.state,
+        reason=row.reason,
+        attempt=0,
+        fire_count=row.fire_count,
+    )
+
+
+def _mark_invalid(connection: Connection, database: Database, invalid: dict[str, str]) -> None:
+    if not invalid:
+        return
+    connection.execute(
+        update(schedules)
+        .where(schedules.c.id == bindparam("row_id"))
+        .values(error=bindparam("why"), next_run_at=None, updated_at=database.dialect.now()),
+        [{"row_id": name, "why": why} for name, why in invalid.items()],
+    )
+    notices = [
+        outbox.notice("schedule.invalid", run_id=None, schedule_id=name, job=name, error=why)
+        for name, why in invalid.items()
+    ]
+    outbox.add_all(connection, database, notices)
