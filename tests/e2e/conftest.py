@@ -1,0 +1,31 @@
+"""A store and an application's database for each test with real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.postgres import fresh_database
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Two empty databases of one dialect."""
+
+    dialect: str
+    store: str
+    app: str
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def urls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Urls]:
+    """A store and an application's database, once for each dialect."""
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("databases")
+        yield Urls("sqlite", f"sqlite:///{folder}/batchd.db", f"sqlite:///{folder}/app.db")
+        return
+    server = request.getfixturevalue("postgres_server")
+    with fresh_database(server) as store, fresh_database(server) as app:
+        yield Urls("postgresql", store, app)

@@ -1,0 +1,246 @@
+"""Storms: daemons killed, databases stopped, at random moments under load; afterwards every promise is checked.
+
+Twenty schedules fire every second (half of them append a row, once for each run), and a cleanup with a checkpoint
+deletes rows that the storm goes on adding, from a table that also holds rows which it must not touch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Column, DateTime, Index, Integer, MetaData, String, Table, func, insert, select
+
+from batchd.db.engine import Database
+from batchd.domain.run import RunState
+from batchd.store.schema import runs
+from tests.e2e.ledger import fire_problems, read_fires, read_tries, try_problems
+from tests.support.daemon import Daemon, write_config
+from tests.support.databases import open_database
+from tests.support.plugin.batchd_test_kinds import appended
+from tests.support.postgres import PostgresServer
+from tests.support.waiting import wait_until
+
+SECOND = timedelta(seconds=1)
+_SETTLED_WITHIN_SECONDS = 150.0
+
+victims = Table(
+    "victims",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("keep", Integer, nullable=False),
+    Column("note", String(40), nullable=False),
+)
+Index("victims_created_at", victims.c.created_at)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of everything; `problems` is empty when every promise was kept."""
+
+    blows: int
+    states: Counter[str]
+    fires: int
+    lost_attempts: int
+    problems: list[str]
+
+    def __str__(self) -> str:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
+        said = "kept every promise" if not self.problems else f"{len(self.problems)} PROBLEMS"
+        lines = [
+            f"{self.blows} blows, {self.fires} fire times, {states}, {self.lost_attempts} attempts cut short: {said}"
+        ]
+        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems[:20])])
+
+
+@dataclass
+class Battlefield:
+    """A store and an application's database under load."""
+
+    folder: Path
+    store_url: str
+    app_url: str
+    schedules: int = 20
+    _added: int = 0
+    _guarded: int = 0
+    config: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        jobs: dict[str, object] = {
+            f"every-second-{number}": {"schedule": "every 1s", "kind": "noop"}
+            if number % 2
+            else {"schedule": "every 1s", "kind": "append", "database": "app"}
+            for number in range(self.schedules)
+        }
+        jobs["cleanup"] = {
+            "schedule": "every 5s",
+            "kind": "cleanup",
+            "database": "app",
+            "table": "victims",
+            "column": "created_at",
+            "older_than": "30d",
+            "where": "keep = 0",
+            "batch_size": 50,
+            "pause": "20ms",
+        }
+        self.config = write_config(
+            self.folder,
+            {"store": {"url": self.store_url}, "databases": {"app": {"url": self.app_url}}, "jobs": jobs},
+        )
+        with self._app() as app:
+            appended.metadata.create_all(app.engine)
+            victims.metadata.create_all(app.engine)
+            now = datetime.now(UTC)
+            guarded = [
+                {"created_at": now - timedelta(days=60 if number % 2 else 1), "keep": number % 2, "note": "stays"}
+                for number in range(4_000)
+            ]
+            with app.writing() as connection:
+                connection.execute(insert(victims), guarded)
+            self._guarded = len(guarded)
+
+    def add_victims(self, count: int = 1_000) -> None:
+        """Add rows that cleanup must delete."""
+        old = datetime.now(UTC) - timedelta(days=60)
+        rows = [{"created_at": old - number * SECOND, "keep": 0, "note": "goes"} for number in range(count)]
+        with self._app() as app, app.writing() as connection:
+            connection.execute(insert(victims), rows)
+        self._added += count
+
+    def settle(self, blows: int) -> Verdict:
+        """Let one daemon finish what is left, stop it, and look at what became of everything."""
+        until = datetime.now(UTC)
+        with Daemon(self.config) as daemon, self._store() as store:
+            daemon.ready()
+            wait_until(lambda: self._is_settled(store, until), seconds=_SETTLED_WITHIN_SECONDS, what="settled")
+            code = daemon.stop()
+            problems = [] if code == 0 else [f"the last daemon ended with {code}:\n{daemon.output[-2000:]}"]
+            fires = read_fires(store)
+            tries = read_tries(store)
+            with store.reading() as connection:
+                succeeded = frozenset(
+                    connection.execute(select(runs.c.id).where(runs.c.state == RunState.SUCCEEDED.value)).scalars()
+                )
+        ticks = [fire for fire in fires if fire.schedule != "cleanup"]
+        cleanups = [fire for fire in fires if fire.schedule == "cleanup"]
+        problems += fire_problems(ticks, every=SECOND, until=until)
+        problems += fire_problems(cleanups, every=5 * SECOND, until=until)
+        missing = self.schedules - len({fire.schedule for fire in ticks})
+        if missing:
+            problems.append(f"{missing} schedules never fired")
+        problems += try_problems(tries, succeeded)
+        problems += self._effect_problems(frozenset(fire.run_id for fire in ticks), succeeded)
+        return Verdict(
+            blows=blows,
+            states=Counter(fire.state.value for fire in fires),
+            fires=sum(fire.count for fire in fires),
+            lost_attempts=sum(attempt.outcome in ("lost", "released") for attempt in tries),
+            problems=problems,
+        )
+
+    def _is_settled(self, store: Database, until: datetime) -> bool:
+        with store.reading() as connection:
+            unfinished = connection.execute(
+                select(func.count())
+                .select_from(runs)
+                .where(runs.c.state.in_(("queued", "running")), runs.c.scheduled_for <= until)
+            ).scalar_one()
+        return not unfinished and self._left() == 0
+
+    def _left(self) -> int:
+        with self._app() as app, app.reading() as connection:
+            condition = (victims.c.keep == 0) & (victims.c.note == "goes")
+            return connection.execute(select(func.count()).select_from(victims).where(condition)).scalar_one()
+
+    def _effect_problems(self, ticks: frozenset[int], succeeded: frozenset[int]) -> list[str]:
+        with self._app() as app, app.reading() as connection:
+            guarded = connection.execute(
+                select(func.count()).select_from(victims).where(victims.c.note == "stays")
+            ).scalar_one()
+            effects = Counter(connection.execute(select(appended.c.run_id)).scalars())
+        with self._store() as store, store.reading() as connection:
+            appending = frozenset(connection.execute(select(runs.c.id).where(runs.c.kind == "append")).scalars())
+        problems = [f"run {run_id} had its effect {count} times" for run_id, count in effects.items() if count != 1]
+        problems += [f"run {run_id} succeeded without effect" for run_id in appending & succeeded - effects.keys()]
+        if guarded != self._guarded:
+            problems.append(f"{self._guarded - guarded} rows outside the predicate were deleted")
+        if self._left():
+            problems.append(f"{self._left()} of {self._added} rows inside the predicate were left")
+        return problems
+
+    @contextmanager
+    def _app(self) -> Iterator[Database]:
+        database = open_database(self.app_url)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    @contextmanager
+    def _store(self) -> Iterator[Database]:
+        database = open_database(self.store_url)
+        try:
+            yield database
+        finally:
+            database.close()
+
+
+def kill_storm(place: Battlefield, *, kills: int, seed: int) -> Verdict:
+    """Kill -9 one daemon after another at random moments of its life, from its first instructions on."""
+    dice = random.Random(seed)
+    for number in range(kills):
+        with Daemon(place.config) as daemon:
+            if number % 5 == 0:
+                place.add_victims()
+            time.sleep(dice.uniform(0.2, 2.6))
+            _still_there(daemon)
+    return place.settle(kills)
+
+
+def pair_storm(place: Battlefield, *, kills: int, seed: int) -> Verdict:
+    """Keep two daemons at work on one store, and kill -9 one of them every few seconds."""
+    dice = random.Random(seed)
+    with ExitStack() as stack:
+        pair = [stack.enter_context(Daemon(place.config)) for _ in range(2)]
+        for daemon in pair:
+            daemon.ready()
+        for number in range(kills):
+            if number % 2 == 0:
+                place.add_victims()
+            time.sleep(dice.uniform(1, 4))
+            doomed = dice.randrange(2)
+            _still_there(pair[doomed])
+            pair[doomed].kill()
+            pair[doomed] = stack.enter_context(Daemon(place.config))
+    return place.settle(kills)
+
+
+def outage_storm(place: Battlefield, server: PostgresServer, *, outages: int, seed: int) -> Verdict:
+    """Stop and start the server under one daemon's load, politely and not."""
+    dice = random.Random(seed)
+    modes = itertools.cycle(("fast", "immediate"))
+    with Daemon(place.config) as daemon:
+        daemon.ready()
+        for _ in range(outages):
+            place.add_victims()
+            time.sleep(dice.uniform(1, 4))
+            server.stop(next(modes))
+            time.sleep(dice.uniform(0.2, 3))
+            server.start()
+            _still_there(daemon)
+        time.sleep(2)
+        code = daemon.stop()
+        assert code == 0, daemon.output[-4000:]
+    return place.settle(outages)
+
+
+def _still_there(daemon: Daemon) -> None:
+    assert daemon.code is None, f"the daemon ended by itself with {daemon.code}:\n{daemon.output[-4000:]}"

@@ -1,0 +1,85 @@
+"""`make stress`: the storms of tests/e2e in full length.
+
+python -m tests.e2e.stress --kills 200 --seed 1 [--dialect sqlite|postgresql|postgresql-18]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.e2e.storm import Battlefield, Verdict, kill_storm, outage_storm, pair_storm
+from tests.support.postgres import fresh_database, start_server
+
+_DIALECTS = ("sqlite", "postgresql", "postgresql-18")
+
+
+def main() -> int:
+    """Run the storms and return 0 when every promise was kept."""
+    arguments = _arguments()
+    print(f"seed {arguments.seed}, {arguments.kills} kills, {arguments.outages} outages", flush=True)
+    verdicts: list[Verdict] = []
+    for dialect in [arguments.dialect] if arguments.dialect else _DIALECTS:
+        verdicts += _storms(dialect, arguments)
+    broken = sum(bool(verdict.problems) for verdict in verdicts)
+    print("verdict: " + (f"{broken} of {len(verdicts)} storms broke a promise" if broken else "every promise kept"))
+    return bool(broken)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="kill -9 of a single daemon (default 200)")
+    parser.add_argument("--pair-kills", type=int, help="kill -9 of one of two daemons (default: a tenth of --kills)")
+    parser.add_argument("--outages", type=int, default=20, help="stops of the database under load (default 20)")
+    parser.add_argument("--seed", type=int, default=1, help="where and when the blows fall")
+    parser.add_argument("--dialect", choices=_DIALECTS, help="only this one (default: all)")
+    parser.add_argument("--only", choices=("kills", "pair", "outages"), help="only this storm")
+    given = parser.parse_args()
+    if given.pair_kills is None:
+        given.pair_kills = max(1, given.kills // 10)
+    return given
+
+
+def _storms(dialect: str, arguments: argparse.Namespace) -> list[Verdict]:
+    verdicts = []
+    seed = arguments.seed
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchd-storm")))
+        base.chmod(0o755)
+        version = "18" if dialect.endswith("18") else "older"
+        server = None if dialect == "sqlite" else stack.enter_context(start_server(_folder(base, "server"), version))
+
+        def place(name: str) -> Battlefield:
+            folder = _folder(base, name)
+            if server is None:
+                return Battlefield(folder, f"sqlite:///{folder}/batchd.db", f"sqlite:///{folder}/app.db")
+            urls = [stack.enter_context(fresh_database(server)) for _ in range(2)]
+            return Battlefield(folder, *urls)
+
+        storms: dict[str, Callable[[], Verdict]] = {
+            "kills": lambda: kill_storm(place("kills"), kills=arguments.kills, seed=seed)
+        }
+        if server is not None:
+            storms["pair"] = lambda: pair_storm(place("pair"), kills=arguments.pair_kills, seed=seed)
+            storms["outages"] = lambda: outage_storm(place("outages"), server, outages=arguments.outages, seed=seed)
+        for name, storm in storms.items():
+            if arguments.only in (None, name):
+                began = time.monotonic()
+                verdicts.append(storm())
+                print(f"{dialect} {name} ({time.monotonic() - began:.0f} s): {verdicts[-1]}", flush=True)
+    return verdicts
+
+
+def _folder(base: Path, name: str) -> Path:
+    folder = base / name
+    folder.mkdir()
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Kinds for the end-to-end tests, registered as any other package registers its own: through entry points."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+from sqlalchemy import Column, Integer, MetaData, Table, insert
+
+from batchd.domain.job import JsonObject
+from batchd.errors import JobError
+from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.params import Duration, Secret
+
+appended = Table("appended", MetaData(), Column("run_id", Integer, nullable=False))
+"""One row for each effect that a run of `append` has had; the test makes the table."""
+
+
+class NoParams(Params):
+    """Nothing to say."""
+
+
+class AppendParams(Params):
+    """Where to append."""
+
+    database: str = Field(description="The database with the table.")
+
+
+class SleepParams(Params):
+    """How long to be busy."""
+
+    time: Duration = Field(default=timedelta(seconds=1), description="How long the run takes.")
+    stubborn: bool = Field(default=False, description="Whether it ignores that it should stop.")
+    token: Secret | None = Field(default=None, description="A secret that nobody may ever see.")
+
+
+class FailParams(Params):
+    """What to complain about."""
+
+    message: str = Field(default="as asked", description="The error.")
+    token: Secret | None = Field(default=None, description="A secret that the error quotes.")
+
+
+def _noop(params: NoParams, context: JobContext) -> JsonObject:
+    return {}
+
+
+def _append(params: AppendParams, context: JobContext) -> JsonObject:
+    database = context.database(params.database)
+    if context.checkpoint(database) is None:
+        with context.writing(database) as connection:
+            connection.execute(insert(appended).values(run_id=context.run_id))
+            context.save_checkpoint(connection, database, {"appended": True})
+    return {"appended": 1}
+
+
+def _sleep(params: SleepParams, context: JobContext) -> JsonObject:
+    if params.stubborn:
+        until = context.now() + params.time
+        while context.now() < until:
+            sum(range(10_000))
+    else:
+        context.wait(params.time)
+    return {"slept_seconds": params.time.total_seconds()}
+
+
+def _fail(params: FailParams, context: JobContext) -> JsonObject:
+    raise JobError(params.message if params.token is None else f"{params.message} {params.token.get_secret_value()}")
+
+
+NOOP = Kind("noop", "Do nothing.", NoParams, _noop, '[jobs.noop]\nkind = "noop"\n', lambda params: ())
+APPEND = Kind(
+    "append",
+    "Append one row, exactly once.",
+    AppendParams,
+    _append,
+    '[jobs.append]\nkind = "append"\ndatabase = "app"\n',
+    lambda params: (params.database,),
+)
+SLEEP = Kind("sleep", "Be busy.", SleepParams, _sleep, '[jobs.sleep]\nkind = "sleep"\n', lambda params: ())
+FAIL = Kind("fail", "Fail.", FailParams, _fail, '[jobs.fail]\nkind = "fail"\n', lambda params: ())
