@@ -83,6 +83,8 @@ class ChunkedDelete:
         self._database = database
         self._request = request
         self._clock = SystemClock()
+        self._size = self._first_size()
+        self._took = timedelta(0)
 
     def run(self) -> JsonObject:
         """Delete until nothing that matches is left, or `max_rows`; return the run's result."""
@@ -119,32 +121,37 @@ class ChunkedDelete:
         return min(self._context.scheduled_for or now, now) - self._request.age
 
     def _walk(self, plan: DeletePlan, walk: Walk, archive: Archive | None, tally: Tally) -> Tally:
-        size = self._first_size()
-        while (limit := self._left(tally)) > 0:
+        self._report(plan, tally)
+        while self._left(tally) > 0:
             self._context.raise_if_stopping()
-            rows = min(size.rows, limit)
-            tries = 0
-            while True:
-                with self._context.reading(self._database) as connection:
-                    window = walk.next_window(connection, tally.position, rows)
-                if window is None or not (window.is_divisible or self._request.max_rows is None):
-                    return tally
-                started = self._clock.monotonic()
-                try:
-                    done = self._chunk(plan, window, archive, tally)
-                    break
-                except (LockTimeout, StatementCancelled) as error:
-                    tries += 1
-                    size = size.halved()
-                    rows = min(size.rows, limit)
-                    self._after_lock(plan, tries, error)
-            took = timedelta(seconds=self._clock.monotonic() - started)
-            tally = replace(done, longest_ms=max(done.longest_ms, took / timedelta(milliseconds=1)))
-            size = size.after(took, rows)
-            total = None if plan.estimate is None else max(plan.estimate, tally.rows)
-            self._context.progress(tally.rows, total)
-            self._yield_to_others(took, tally.chunks)
+            after = self._next_chunk(plan, walk, archive, tally)
+            if after is None:
+                break
+            tally = after
+            self._report(plan, tally)
+            self._yield_to_others(tally)
         return tally
+
+    def _next_chunk(self, plan: DeletePlan, walk: Walk, archive: Archive | None, tally: Tally) -> Tally | None:
+        """Return the tally after the next chunk, or None at the end; a chunk that meets a lock is tried again."""
+        tries = 0
+        while True:
+            rows = min(self._size.rows, self._left(tally))
+            with self._context.reading(self._database) as connection:
+                window = walk.next_window(connection, tally.position, rows)
+            if window is None or not (window.is_divisible or self._request.max_rows is None):
+                return None
+            started = self._clock.monotonic()
+            try:
+                done = self._chunk(plan, window, archive, tally)
+            except (LockTimeout, StatementCancelled) as error:
+                tries += 1
+                self._size = self._size.halved()
+                self._after_lock(plan, tries, error)
+                continue
+            self._took = timedelta(seconds=self._clock.monotonic() - started)
+            self._size = self._size.after(self._took, rows)
+            return replace(done, longest_ms=max(done.longest_ms, self._took / timedelta(milliseconds=1)))
 
     def _chunk(self, plan: DeletePlan, window: Window, archive: Archive | None, tally: Tally) -> Tally:
         doomed = and_(window.condition, plan.predicate)
@@ -159,6 +166,8 @@ class ChunkedDelete:
                 return self._delete(connection, plan, window, doomed, archive, tally)
         except DBAPIError as error:
             if self._database.failure(error) is Failure.FOREIGN_KEY:
+                if archive is not None:
+                    archive.cut_to(tally.archive_end)  # a deferred constraint fails at the commit, after the append
                 raise self._still_referenced(plan, doomed, error) from error
             raise
 
@@ -206,12 +215,16 @@ class ChunkedDelete:
             retryable=False,
         )
 
-    def _yield_to_others(self, took: timedelta, chunks: int) -> None:
+    def _report(self, plan: DeletePlan, tally: Tally) -> None:
+        self._context.progress(tally.rows, None if plan.estimate is None else max(plan.estimate, tally.rows))
+
+    def _yield_to_others(self, tally: Tally) -> None:
         if not self._request.dry_run:
-            self._database.dialect.tidy(self._database.engine, thoroughly=chunks % _CHUNKS_BETWEEN_THOROUGH_TIDIES == 0)
+            thoroughly = tally.chunks % _CHUNKS_BETWEEN_THOROUGH_TIDIES == 0
+            self._database.dialect.tidy(self._database.engine, thoroughly=thoroughly)
         pause = self._request.pause
         if pause is None:
-            pause = min(took * _PAUSE_RATIO[self._database.dialect.name], _LONGEST_AUTOMATIC_PAUSE)
+            pause = min(self._took * _PAUSE_RATIO[self._database.dialect.name], _LONGEST_AUTOMATIC_PAUSE)
         if pause > timedelta(0):
             self._context.wait(pause)
 

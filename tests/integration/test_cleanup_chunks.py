@@ -129,6 +129,22 @@ def test_a_foreign_key_in_the_way_is_named(database: Database) -> None:
     assert fetch(database, "SELECT count(*) FROM users") == [2]
 
 
+def test_a_constraint_that_fails_at_the_commit_leaves_the_archive_as_it_was(database: Database, tmp_path: Path) -> None:
+    """A deferred foreign key is noticed after the rows were archived; they are taken out of the file again."""
+    execute(
+        database,
+        "CREATE TABLE logs (id integer PRIMARY KEY, at bigint)",
+        "CREATE TABLE notes (log_id integer REFERENCES logs (id) DEFERRABLE INITIALLY DEFERRED)",
+        f"INSERT INTO logs VALUES (1, {_OLD}), (2, {_OLD + 1})",
+        "INSERT INTO notes VALUES (2)",
+    )
+    archive = tmp_path / "logs.csv.gz"
+    with pytest.raises(JobError, match="still referenced"):
+        clean(database, archive_to=str(archive))
+    assert archive.stat().st_size == 0
+    assert fetch(database, "SELECT count(*) FROM logs") == [2]
+
+
 def test_mixed_case_and_odd_names_work(database: Database) -> None:
     """Names that need quotes are found with them, and without where only one can be meant."""
     execute(
