@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
@@ -10,7 +11,7 @@ from click.shell_completion import get_completion_class
 from batchd.cli.output import emit_json, json_option
 from batchd.cli.session import config_option, open_config
 from batchd.db.engine import Database, dialect_of
-from batchd.errors import UsageError
+from batchd.errors import CannotCreate, UsageError
 from batchd.store.migrate import migrate as apply_migrations
 from batchd.store.migrate import migration_sql
 
@@ -33,6 +34,7 @@ def migrate(config_file: str | None, *, as_sql: bool, as_json: bool) -> None:
         click.echo(migration_sql(dialect_of(config.store.url).name))
         return
     with contextlib.closing(Database(config.store)) as store:
+        _make_folder(store)
         changed = apply_migrations(store)
     if as_json:
         emit_json({"changed": bool(changed)})
@@ -55,3 +57,15 @@ def completion(shell: str) -> None:
         raise UsageError(f"no completion for {shell}")
     root = click.get_current_context().find_root()
     click.echo(script(root.command, {}, str(root.info_name), _COMPLETE_VARIABLE).source())
+
+
+def _make_folder(store: Database) -> None:
+    if store.dialect.name != "sqlite":
+        return
+    folder = Path(str(store.engine.url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreate(
+            f"cannot create {folder}: {error.strerror}", hint="set [store] url to another file"
+        ) from error

@@ -19,7 +19,8 @@ import pytest
 
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
-from tests.support.store_rows import LONG_AGO, add_run, add_schedule, make_tables, run_row
+from batchd.store.migrate import migrate
+from tests.support.store_rows import LONG_AGO, add_run, add_schedule, run_row
 
 CONFIG = """
 [store]
@@ -123,8 +124,7 @@ def opened(name: str, url: str) -> Database:
 @pytest.fixture
 def made(shell: Shell) -> Shell:
     """The same with batchd's tables and the config's jobs, as a daemon leaves them."""
-    make_tables(shell.store)
-    assert shell("migrate").returncode in {0, 76}
+    migrate(shell.store)
     add_schedule(shell.store, "nightly", kind="health_check", params={})
     add_schedule(shell.store, "paused-one", kind="health_check", params={}, paused_at=LONG_AGO)
     return shell
