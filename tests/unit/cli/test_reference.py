@@ -12,9 +12,6 @@ from batchd.cli.main import cli
 from batchd.cli.reference import EXIT_CODES, render
 from batchd.errors import ExitCode
 
-for module in ("check", "run", "admin", "inspect"):
-    pytest.importorskip(f"batchd.cli.{module}", exc_type=ImportError)
-
 DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
 
 
