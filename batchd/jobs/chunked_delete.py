@@ -37,6 +37,8 @@ _LOCK_TRIES = 6
 _FIRST_LOCK_PAUSE = timedelta(milliseconds=100)
 _LONGEST_AUTOMATIC_PAUSE = timedelta(seconds=1)
 _PAUSE_RATIO = {"postgresql": 0.1, "sqlite": 1.0}
+_LARGEST_CHUNK = {"postgresql": 1_000_000, "sqlite": 5_000}
+"""On SQLite every other writer waits for the whole chunk, and the commit that fills the WAL pays for its checkpoint."""
 _CHUNKS_BETWEEN_THOROUGH_TIDIES = 20
 
 
@@ -229,7 +231,7 @@ class ChunkedDelete:
             self._context.wait(pause)
 
     def _first_size(self) -> ChunkSize:
-        largest = self._request.batch_size
+        largest = min(self._request.batch_size, _LARGEST_CHUNK[self._database.dialect.name])
         smallest = min(_SMALLEST_CHUNK, largest)
         return ChunkSize(min(_FIRST_CHUNK, largest), smallest, largest, self._request.target)
 
