@@ -30,12 +30,20 @@ url = "{store}"
 url = "sqlite:///{app}"
 
 [jobs.nightly]
-kind = "health_check"
+kind = "cleanup"
 schedule = "0 3 * * *"
+database = "app"
+table = "t"
+column = "created_at"
+older_than = "30d"
 
 [jobs.paused-one]
-kind = "health_check"
+kind = "cleanup"
 schedule = "0 4 * * *"
+database = "app"
+table = "t"
+column = "created_at"
+older_than = "30d"
 """
 
 HEALTHY_WITHIN = 30
@@ -104,7 +112,7 @@ def any_shell(tmp_path: Path, database_url: str) -> Iterator[Shell]:
 def in_folder(tmp_path: Path, store_url: str) -> Iterator[Shell]:
     """Write the config and an application database into the folder."""
     with contextlib.closing(sqlite_app(tmp_path)) as app, app.writing() as connection:
-        connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT)")
     (tmp_path / "config.toml").write_text(CONFIG.format(store=store_url, app=tmp_path / "app.db"))
     with contextlib.closing(opened("store", store_url)) as store:
         yield Shell(tmp_path, store)
@@ -125,8 +133,8 @@ def opened(name: str, url: str) -> Database:
 def made(shell: Shell) -> Shell:
     """The same with batchd's tables and the config's jobs, as a daemon leaves them."""
     migrate(shell.store)
-    add_schedule(shell.store, "nightly", kind="health_check", params={})
-    add_schedule(shell.store, "paused-one", kind="health_check", params={}, paused_at=LONG_AGO)
+    add_schedule(shell.store, "nightly", params={})
+    add_schedule(shell.store, "paused-one", params={}, paused_at=LONG_AGO)
     return shell
 
 
