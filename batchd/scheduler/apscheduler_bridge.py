@@ -92,6 +92,9 @@ class _Due(Job):  # type: ignore[misc]
     def _get_run_times(self, _now: datetime) -> list[datetime]:
         return [self.next_run_time]  # the planner works out the fires
 
+    def _modify(self, **changes: object) -> None:
+        """Change nothing: the planner's transaction moves the row."""
+
 
 class _LedgerTrigger(BaseTrigger):  # type: ignore[misc]
     """Answers "not within this pass": the rule is asked once, by the planner, in the transaction that needs it."""
