@@ -11,7 +11,9 @@ import threading
 from datetime import datetime, timedelta
 
 from batchd.clock import Clock
+from batchd.errors import BatchdError
 from batchd.telemetry.logs import get_logger
+from batchd.telemetry.thinning import Thinning
 
 _FIRST_BACKOFF = timedelta(seconds=0.5)
 _LONGEST_BACKOFF = timedelta(seconds=15)
@@ -28,6 +30,7 @@ class Loop(abc.ABC):
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._log = get_logger(loop=name)
+        self._thinning = Thinning()
 
     @abc.abstractmethod
     def run_once(self, now: datetime) -> timedelta:
@@ -76,9 +79,17 @@ class Loop(abc.ABC):
             pause = self.run_once(self._clock.now())
         except Exception as error:  # noqa: BLE001 (the loop's boundary: nothing may end it)
             self.failures += 1
-            self._log.error("loop.failed", failures=self.failures, exc_info=error)
+            if self._thinning.failed(self._clock.monotonic()):
+                self._tell(error)
             return min(_FIRST_BACKOFF * (1 << min(self.failures - 1, 10)), _LONGEST_BACKOFF)
-        if self.failures:
+        if self._thinning.recovered(self._clock.monotonic()) is not None:
             self._log.info("loop.recovered", failures=self.failures)
             self.failures = 0
         return pause
+
+    def _tell(self, error: Exception) -> None:
+        """Log a failure; one with a plain message of ours needs no traceback."""
+        if isinstance(error, BatchdError):
+            self._log.warning("loop.failed", failures=self.failures, reason=str(error))
+        else:
+            self._log.error("loop.failed", failures=self.failures, exc_info=error)

@@ -1,13 +1,160 @@
-"""structlog: one JSON object a line on stdout, or a readable line when stdout is a terminal."""
+"""structlog: one JSON object a line on stdout, or a readable line when stdout is a terminal.
+
+Libraries' logging goes through the same pipe. Tracebacks never show local variables. Secrets are masked last.
+"""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import contextlib
+import json
+import logging
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Any, TextIO, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from batchd import __version__
+from batchd.clock import SystemClock
+from batchd.telemetry.events import message_of
+from batchd.telemetry.masking import Masker
+
+LineSink = Callable[[EventDict], None]
+"""Gets every masked line as a dict; must be quick and never raise."""
+
+_LONGEST_LINE = 40_000
+_LONGEST_STACK = 16_000
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_FIRST = ("ts", "level", "event", "msg")
 
 
 def get_logger(**fields: Any) -> FilteringBoundLogger:
     """Return a logger with the fields bound. Any thread may use it; events are those of `batchd.telemetry.events`."""
     return cast("FilteringBoundLogger", structlog.get_logger(**fields))
+
+
+def configure_logging(
+    *,
+    level: str,
+    log_format: str,
+    secrets: Collection[str],
+    sink: LineSink | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Send every log line of the process to `stream` (stdout) and, masked, to `sink`. Main thread, once at start."""
+    out = sys.stdout if stream is None else stream
+    as_json = log_format == "json" or (log_format == "auto" and not out.isatty())
+    numeric = logging.getLevelNamesMapping()[level.upper()]
+    pipe = _Pipe(out, Masker(secrets), sink, as_json=as_json)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, _level, _error, pipe],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [_Bridge()]
+    root.setLevel(max(numeric, logging.WARNING))
+    logging.captureWarnings(capture=True)
+
+
+class _Pipe:
+    """The last processor: completes, masks, renders and writes one line."""
+
+    def __init__(self, out: TextIO, masker: Masker, sink: LineSink | None, *, as_json: bool) -> None:
+        self._out = out
+        self._masker = masker
+        self._sink = sink
+        self._as_json = as_json
+        self._clock = SystemClock()
+        self._prefixed = _is_journal(out)
+        self._bound = {
+            "service": "batchd",
+            "version": __version__,
+            "host": platform.node(),
+            "pid": os.getpid(),
+        }
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        now = self._clock.now()
+        line: EventDict = {
+            "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "level": event.pop("level"),
+            "event": event.pop("event"),
+            "msg": "",
+            **event,
+        }
+        line["msg"] = message_of(line["event"], line)
+        line = self._masker.masked(line)
+        if self._sink is not None and "run_id" in line:
+            self._sink(line)
+        text = self._json({**line, **self._bound}) if self._as_json else _readable(line, now)
+        prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
+        # A log that cannot be written (a closed pipe, a full disk) must not stop the work.
+        with contextlib.suppress(OSError, ValueError):
+            self._out.write(prefix + text + "\n")
+            self._out.flush()
+        raise structlog.DropEvent
+
+    def _json(self, line: EventDict) -> str:
+        text = json.dumps(line, default=str, ensure_ascii=False, separators=(",", ":"))
+        if len(text) <= _LONGEST_LINE:
+            return text
+        short = {key: line[key] for key in (*_FIRST, *self._bound, "run_id", "job") if key in line}
+        return json.dumps({**short, "truncated": True}, default=str, ensure_ascii=False, separators=(",", ":"))
+
+
+class _Bridge(logging.Handler):
+    """Takes the lines of other libraries' logging into the same pipe."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower() if record.levelname.lower() in _PRIORITIES else "info"
+        tell = getattr(get_logger(), level)
+        tell("library.message", logger=record.name, text=record.getMessage(), exc_info=record.exc_info or None)
+
+
+def _level(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event["level"] = {"warn": "warning", "exception": "error"}.get(method, method)
+    return event
+
+
+def _error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Turn exc_info into a plain `error` object: type, message and the end of the stack, without local variables."""
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
+        event["error"] = {"type": type(error).__name__, "message": str(error), "stack": stack}
+    return event
+
+
+def _readable(line: EventDict, now: datetime) -> str:
+    skipped = {*_FIRST, "run_id", "job", "error"}
+    who = f" {line['job']}#{line['run_id']}" if "job" in line and "run_id" in line else ""
+    fields = " ".join(f"{key}={value}" for key, value in line.items() if key not in skipped and value is not None)
+    text = f"{now.astimezone():%H:%M:%S.%f}"[:-3] + f" {line['level'][:4]:4} {line['event']:22}{who} {line['msg']}"
+    if fields:
+        text += f"  ({fields})"
+    error = line.get("error")
+    if isinstance(error, dict):
+        text += f"\n    {error.get('type')}: {error.get('message')}"
+        if error.get("stack"):
+            text += "\n" + "\n".join("    " + part for part in str(error["stack"]).splitlines())
+    return text
+
+
+def _is_journal(out: TextIO) -> bool:
+    """Return whether the stream goes straight to systemd's journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    given = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        status = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return given == f"{status.st_dev}:{status.st_ino}"

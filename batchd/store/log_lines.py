@@ -1,0 +1,95 @@
+"""A run's own log lines, in the store for `batchd show`: bounded per run, never in the way of the job."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from batchd.db.engine import Database
+from batchd.store.schema import log_lines, runs
+
+MOST_LINES = 500
+"""Lines kept of one run in one daemon; the last says that there were more."""
+
+_MOST_WAITING = 5_000
+_MOST_RUNS = 2_000
+_BATCH = 500
+_ASIDE = frozenset({"ts", "level", "event", "msg", "run_id", "job"})
+
+
+class LineBuffer:
+    """Collects lines from any thread; `write` sends them to the store."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lines: deque[Mapping[str, Any]] = deque()
+        self._counts: dict[int, int] = {}
+        self.dropped = 0
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Keep one masked line of a run; beyond the bounds it is counted and dropped."""
+        run_id = line.get("run_id")
+        if not isinstance(run_id, int):
+            return
+        with self._lock:
+            if len(self._counts) > _MOST_RUNS:
+                del self._counts[next(iter(self._counts))]
+            count = self._counts[run_id] = self._counts.get(run_id, 0) + 1
+            if count > MOST_LINES:
+                return
+            if len(self._lines) >= _MOST_WAITING:
+                self.dropped += 1
+                return
+            self._lines.append(dict(line) if count < MOST_LINES else {**line, "truncated": True})
+
+    def take(self) -> list[Mapping[str, Any]]:
+        """Return and forget the oldest lines."""
+        with self._lock:
+            return [self._lines.popleft() for _ in range(min(_BATCH, len(self._lines)))]
+
+    def give_back(self, lines: list[Mapping[str, Any]]) -> None:
+        """Put lines back that could not be written."""
+        with self._lock:
+            self._lines.extendleft(reversed(lines))
+
+    def take_dropped(self) -> int:
+        """Return and forget how many lines were dropped."""
+        with self._lock:
+            dropped, self.dropped = self.dropped, 0
+            return dropped
+
+
+def write(store: Database, lines: list[Mapping[str, Any]]) -> None:
+    """Write the lines in one transaction; those of runs that no longer exist are left out."""
+    with store.writing() as connection:
+        ids = {line["run_id"] for line in lines}
+        known = set(connection.execute(select(runs.c.id).where(runs.c.id.in_(ids))).scalars())
+        rows = [
+            {
+                "run_id": line["run_id"],
+                "at": datetime.fromisoformat(line["ts"]),
+                "level": line["level"],
+                "event": line["event"],
+                "message": _storable(str(line["msg"])),
+                "fields": json.loads(_storable(json.dumps(_aside(line), default=str))),
+            }
+            for line in lines
+            if line["run_id"] in known
+        ]
+        if rows:
+            connection.execute(log_lines.insert(), rows)
+
+
+def _aside(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key not in _ASIDE}
+
+
+def _storable(text: str) -> str:
+    """Return the text without NUL, which PostgreSQL does not store, neither raw nor as a JSON escape."""
+    return text.replace("\x00", "").replace("\\u0000", "")

@@ -1,0 +1,91 @@
+"""The closed list of events: every `event` that a log line can have, with its sentence for people and its meaning.
+
+A test compares this list with the source and with docs/events.md. Placeholders are the event's own fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """`message` becomes `msg`; `meaning` is for the documentation."""
+
+    message: str
+    meaning: str
+
+
+EVENTS: Mapping[str, EventSpec] = {
+    "cleanup.chunk_retried": EventSpec("chunk of {table} waited for a lock", "A chunk of a cleanup is tried again."),
+    "cleanup.index_missing": EventSpec("no index on {table} serves {column}", "The cleanup reads more than it must."),
+    "finish.delayed": EventSpec("{runs} endings wait for the store", "They are written when it is back."),
+    "health.checked": EventSpec("{database} is {state}", "One database was checked."),
+    "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
+    "health.recovered": EventSpec("{database} is well again", "After failed checks, the first good one."),
+    "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
+    "lease.lost": EventSpec("run {run_id} is no longer ours", "The attempt stops without writing anything."),
+    "lease.renewal_failed": EventSpec("leases of {runs} runs not renewed: {reason}", "Tried again every second."),
+    "library.message": EventSpec("{logger}: {text}", "A line of another library's logging."),
+    "log_lines.dropped": EventSpec("{lines} log lines of runs were not stored", "The store was away for too long."),
+    "loop.failed": EventSpec("loop {loop} failed (time {failures})", "It backs off and goes on."),
+    "loop.recovered": EventSpec("loop {loop} works again after {failures} failures", "The end of loop.failed."),
+    "run.cancel_requested": EventSpec("run {run_id} is to be cancelled", "Somebody asked; the attempt is told."),
+    "run.cancelled": EventSpec("cancelled after {duration_s} s", "Final."),
+    "run.failed": EventSpec("failed after {duration_s} s", "Final: no attempt is left, or none could help."),
+    "run.finished": EventSpec("succeeded after {duration_s} s", "Final."),
+    "run.lost": EventSpec("took back {runs}", "Their workers fell silent; they go on from their checkpoints."),
+    "run.quarantined": EventSpec("not understood, kept for a person", "Final until `batchd retry`."),
+    "run.released": EventSpec("given back, no attempt used up", "A stop, or a claim that no thread took up in time."),
+    "run.retrying": EventSpec("failed, next attempt in {retry_in_s} s", "The attempt failed; the run is queued again."),
+    "run.started": EventSpec("started, {lag_s} s after its time", "An attempt begins."),
+    "run.stuck": EventSpec("run {run_id} does not stop", "Its thread keeps going; its lease is kept meanwhile."),
+    "run.timed_out": EventSpec("run {run_id} took too long", "Its statements are cancelled."),
+    "schedule.invalid": EventSpec("schedule {job} cannot be planned", "It stays, with the reason in its row."),
+    "schedule.missed": EventSpec("{fires} fire times were missed", "Accounted for in `missed` rows."),
+    "scheduler.clock_stepped": EventSpec("the clock went back {back_seconds} s", "No fire time is served twice."),
+    "scheduler.pass_failed": EventSpec("planning failed (time {failures})", "Nothing is lost; it is tried again."),
+    "scheduler.planned": EventSpec("queued {queued} runs", "One planning transaction."),
+    "scheduler.recovered": EventSpec("planning works again", "The end of scheduler.pass_failed."),
+    "schedules.reconciled": EventSpec(
+        "{added} added, {changed} changed, {removed} removed, {unchanged} as before", "The config became rows."
+    ),
+    "service.draining": EventSpec("stopping; waiting for {runs}", "No more planning or claiming."),
+    "service.failed": EventSpec("cannot go on: {reason}", "The process ends with `exit_code`."),
+    "service.ready": EventSpec("ready with {jobs} jobs", "Planning and executing."),
+    "service.starting": EventSpec("starting on {store}", "The config is right."),
+    "service.stopped": EventSpec("stopped", "The process ends with `exit_code`."),
+    "service.stopping_now": EventSpec(
+        "stopping at once on a second {signal}", "Runs are given back at the next start."
+    ),
+    "signal.received": EventSpec("received {signal}", "From outside."),
+    "store.migrated": EventSpec("the store's tables are up to date now", "They were made or upgraded."),
+    "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
+    "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),
+    "store.waiting": EventSpec("waiting for the store: {reason}", "At start, attempt {attempt}."),
+    "worker.dead_found": EventSpec("took back what dead workers left: {runs}", "Proved by pid, or by SQLite's lock."),
+    "worker.registered": EventSpec("worker {worker} with {slots} threads", "This daemon's row in batchd_workers."),
+}
+
+
+class _Blank(Formatter):
+    def get_value(self, key: int | str, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
+        return kwargs.get(key, "?")
+
+
+_FORMATTER = _Blank()
+
+
+def message_of(event: str, fields: Mapping[str, Any]) -> str:
+    """Return the event's sentence with its fields filled in; the event itself where the list has none."""
+    spec = EVENTS.get(event)
+    return event if spec is None else _FORMATTER.vformat(spec.message, (), fields)
+
+
+def events_markdown() -> str:
+    """Return the table of docs/events.md."""
+    rows = [f"| `{name}` | {spec.message} | {spec.meaning} |" for name, spec in sorted(EVENTS.items())]
+    return "\n".join(["| event | msg | meaning |", "|---|---|---|", *rows]) + "\n"
