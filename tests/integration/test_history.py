@@ -1,0 +1,65 @@
+"""Retention removes what is old and keeps what is needed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from batchd.db.engine import Database
+from batchd.store import outbox
+from batchd.store.history import Pruned, Retention, prune
+from batchd.store.migrate import migrate
+from batchd.store.schema import outbox as outbox_table
+from batchd.store.schema import runs, workers
+from tests.support.store_rows import add_attempt, add_log_line, add_run, add_schedule, add_worker
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def store(database: Database) -> Database:
+    """A migrated store with one job."""
+    migrate(database)
+    add_schedule(database)
+    return database
+
+
+def kept(store: Database) -> list[int]:
+    """Return the ids of the runs that are left."""
+    with store.reading() as connection:
+        return list(connection.execute(select(runs.c.id).order_by(runs.c.id)).scalars())
+
+
+def test_runs_go_by_count(store: Database) -> None:
+    """The newest stay, and every unfinished one, with everything else that belongs to them."""
+    waiting = add_run(store, "queued")
+    ids = [add_run(store, "succeeded") for _ in range(5)]
+    add_attempt(store, ids[0], 1)
+    add_log_line(store, ids[0], "x")
+    assert prune(store, Retention(2, None, DAY)) == Pruned(3, 0, 0)
+    assert kept(store) == [waiting, *ids[3:]]
+
+
+def test_runs_go_by_age_but_the_newest_of_a_job_stays(store: Database) -> None:
+    """However old it is, `jobs` can still say how the job's last run ended."""
+    add_schedule(store, "other")
+    ids = [add_run(store, "failed"), add_run(store, "succeeded"), add_run(store, "succeeded", "other")]
+    with store.writing() as connection:
+        connection.execute(update(runs).values(finished_at=store.dialect.now_plus(-90 * 86_400)))
+    assert prune(store, Retention(None, 30 * DAY, DAY)).runs == 1
+    assert kept(store) == ids[1:]
+
+
+def test_old_notices_and_dead_daemons_go(store: Database) -> None:
+    """After a day, both."""
+    with store.writing() as connection:
+        outbox.add(connection, store, "run.finished", None, None, {})
+        connection.execute(update(outbox_table).values(created_at=store.dialect.now_plus(-2 * 86_400)))
+        outbox.add(connection, store, "run.finished", None, None, {})
+    add_worker(store, "dead", heartbeat_age=2 * 86_400)
+    add_worker(store, "alive")
+    assert prune(store, Retention(None, None, DAY)) == Pruned(0, 1, 1)
+    with store.reading() as connection:
+        assert connection.execute(select(workers.c.id)).scalars().all() == ["alive"]
