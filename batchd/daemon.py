@@ -1,1 +1,244 @@
-"""The whole wiring on one page: build every part once, start in order, stop in reverse."""
+"""The whole wiring on one page: build every part once, start in order, stop in reverse.
+
+    signals ─► store (waits for it) ─► migrate ─► reconcile ─► engine ─► scheduler ─► wake ─► ready
+    stop:      scheduler paused and engine draining at once ─► engine stopped ─► the rest ─► the process ends
+
+The main thread only waits for a signal and looks every second whether all loops are alive; a loop that died stops the
+daemon loudly, since a daemon that half works is worse than one that its supervisor restarts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from datetime import timedelta
+from types import FrameType
+from typing import Protocol
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential,
+)
+
+from batchd.clock import Clock, SystemClock
+from batchd.config.load import Config
+from batchd.db.dialect import Topic
+from batchd.db.engine import Database, masked
+from batchd.domain.lease import LeaseTerms
+from batchd.engine.line_writer import LineWriter
+from batchd.engine.pool import Engine
+from batchd.engine.settings import EngineSettings
+from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode
+from batchd.loop import Loop
+from batchd.scheduler.reconcile import reconcile
+from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
+from batchd.store import migrate, workers
+from batchd.store.history import Retention
+from batchd.store.log_lines import LineBuffer
+from batchd.store.single_daemon import hold_sqlite_lock
+from batchd.telemetry.logs import configure_logging, get_logger
+from batchd.wake_loop import WakeLoop
+
+_LOOK_EVERY = timedelta(seconds=1)
+_AFTER_GRACE = timedelta(seconds=5)
+"""What a stop may take after the grace: cancel statements, give runs back, flush."""
+
+_LAST_LINES = timedelta(seconds=2)
+
+log = get_logger()
+
+
+class StopSignal:
+    """SIGTERM and SIGINT: the first asks for a stop, the second ends the process at once. Main thread only."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def install(self) -> None:
+        """Take the signals over; SIGHUP must not kill a daemon that does not know it, SIGUSR1 shows every stack."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
+        with contextlib.suppress(OSError, ValueError):
+            faulthandler.enable()
+            faulthandler.register(signal.SIGUSR1)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.asked.is_set():
+            log.warning("service.stopping_now", signal=name)
+            leave(ExitCode.UNEXPECTED)
+        log.info("signal.received", signal=name)
+        self.asked.set()
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        log.info("signal.received", signal="SIGHUP", ignored=True)
+
+
+def leave(code: ExitCode) -> None:
+    """End the process now, output flushed, whatever threads still do."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
+    """Run the daemon on the config until a signal stops it, and return the exit code; main thread only.
+
+    A clean stop does not return: it ends the process with code 0, so that a job's stuck thread cannot keep it alive.
+    Raises BatchdError when the daemon cannot start: a config without jobs (unless `allow_empty`), a store that another
+    daemon holds, that is newer than this batchd, or (with `no_wait`) that is unreachable.
+    """
+    stop = StopSignal()
+    stop.install()
+    clock = SystemClock()
+    buffer = LineBuffer()
+    log_settings = config.settings.log
+    configure_logging(level=log_settings.level, log_format=log_settings.format, secrets=config.secrets, sink=buffer.add)
+    log.info("service.starting", config=str(config.path), store=masked(config.store.url), jobs=len(config.jobs))
+    try:
+        config.require_jobs(allow_empty=allow_empty)
+        store = Database(config.store)
+        with hold_sqlite_lock(store):
+            code = Daemon(config, store, buffer, stop.asked, clock).run(no_wait=no_wait)
+            # Still under the lock: nobody may take the store over before this process is gone.
+            leave(code)
+    except BatchdError as error:
+        # The caller prints the message; a traceback would only hide it.
+        log.error("service.failed", reason=error.message, exit_code=int(error.exit_code))  # noqa: TRY400
+        raise
+    return code
+
+
+class Part(Protocol):
+    """What the main thread watches."""
+
+    name: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still works."""
+        ...
+
+
+class Daemon:
+    """Every part of the running process. `run` does it all; the main thread calls it once."""
+
+    def __init__(
+        self, config: Config, store: Database, buffer: LineBuffer, stop: threading.Event, clock: Clock
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._stop = stop
+        self._clock = clock
+        self._worker = workers.this_process()
+        self._engine = Engine(
+            store=store,
+            settings=engine_settings(config),
+            kinds=config.kinds,
+            databases={name: Database(settings) for name, settings in config.databases.items()},
+            resolve_params=config.resolve_params,
+            worker=self._worker,
+            clock=clock,
+        )
+        daemon = config.settings.daemon
+        retention = Retention(daemon.keep_runs, daemon.keep_for, daemon.keep_events)
+        self._scheduler = Scheduler(
+            store, SchedulerSettings(retention), clock, on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS}))
+        )
+        self._wakes = WakeLoop(store, self._wake, clock)
+        self._lines = LineWriter(store, buffer, clock)
+
+    def run(self, *, no_wait: bool) -> ExitCode:
+        """Start, serve until asked to stop or a loop died, stop; return the exit code."""
+        if not self._reach_store(no_wait=no_wait):
+            return ExitCode.OK
+        if migrate.migrate(self._store):
+            log.info("store.migrated")
+        reconcile(self._store, self._config.jobs, self._clock)
+        self._engine.start()
+        self._scheduler.start()
+        for loop in self._side_loops():
+            loop.start()
+        log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
+        code = self._serve()
+        self._shut_down()
+        log.info("service.stopped", exit_code=int(code))
+        return code
+
+    def _reach_store(self, *, no_wait: bool) -> bool:
+        """Wait until the store answers; return False when a stop came first."""
+
+        def tell(state: RetryCallState) -> None:
+            assert state.outcome
+            log.warning("store.waiting", reason=str(state.outcome.exception()), attempt=state.attempt_number)
+
+        waiting = Retrying(
+            retry=retry_if_exception_type(DatabaseUnavailable),
+            wait=wait_exponential(multiplier=0.5, max=10),
+            stop=stop_after_attempt(1) if no_wait else stop_when_event_set(self._stop),
+            sleep=sleep_using_event(self._stop),
+            after=tell,
+            reraise=True,
+        )
+        try:
+            waiting(self._ping)
+        except DatabaseUnavailable:
+            if self._stop.is_set():
+                return False
+            raise
+        return not self._stop.is_set()
+
+    def _ping(self) -> None:
+        with self._store.reading() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    def _serve(self) -> ExitCode:
+        while not self._stop.wait(_LOOK_EVERY.total_seconds()):
+            parts: tuple[Part, ...] = (self._engine, self._scheduler, *self._side_loops())
+            dead = [part.name for part in parts if not part.is_alive]
+            if dead:
+                log.critical("service.failed", reason=f"died: {', '.join(dead)}", exit_code=int(ExitCode.INTERNAL))
+                return ExitCode.INTERNAL
+        return ExitCode.OK
+
+    def _shut_down(self) -> None:
+        """Stop in reverse order. Nothing is planned or claimed from the first lines on."""
+        grace = self._config.settings.daemon.shutdown_grace
+        deadline = self._clock.monotonic() + (grace + _AFTER_GRACE).total_seconds()
+        self._scheduler.pause()
+        self._engine.drain()
+        log.info("service.draining", runs=[attempt.claim.run_id for attempt in self._engine.active()])
+        self._wakes.request_stop()
+        self._engine.stop(deadline)
+        self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
+        self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
+
+    def _side_loops(self) -> tuple[Loop, ...]:
+        return (self._wakes, self._lines)
+
+    def _wake(self, topics: frozenset[Topic]) -> None:
+        self._engine.wake(topics)
+        if Topic.SCHEDULES in topics:
+            self._scheduler.wake()
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """Return what the engine needs to know of the config."""
+    daemon = config.settings.daemon
+    return EngineSettings(
+        slots=daemon.workers,
+        queues={name: queue.concurrency for name, queue in config.settings.queues.items()},
+        lease=LeaseTerms(length=timedelta(seconds=30), heartbeat=timedelta(seconds=10)),
+        reap_every=timedelta(seconds=5),
+        shutdown_grace=daemon.shutdown_grace,
+    )

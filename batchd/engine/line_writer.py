@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
+from batchd.errors import BatchdError
 from batchd.loop import Loop
 from batchd.store import log_lines
 from batchd.store.log_lines import LineBuffer
@@ -23,6 +25,16 @@ class LineWriter(Loop):
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Write everything that waits."""
+        self._write_all()
+        return _PAUSE
+
+    def flush(self, deadline: float) -> None:
+        """End the loop by `deadline` (monotonic seconds) and write the last lines; an unreachable store loses them."""
+        if self.stop(deadline):
+            with contextlib.suppress(BatchdError):
+                self._write_all()
+
+    def _write_all(self) -> None:
         while lines := self._buffer.take():
             try:
                 log_lines.write(self._store, lines)
@@ -32,4 +44,3 @@ class LineWriter(Loop):
         dropped = self._buffer.take_dropped()
         if dropped:
             self._log.warning("log_lines.dropped", lines=dropped)
-        return _PAUSE
