@@ -10,36 +10,27 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Column, DateTime, Index, Integer, MetaData, String, Table, func, insert, select
+from sqlalchemy import func, select
 
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
 from batchd.store.schema import runs
 from tests.e2e.ledger import fire_problems, read_fires, read_tries, try_problems
+from tests.support.app_table import CLEANUP, GOES, STAYS, add_victims, count_victims, make_victims, opened
 from tests.support.daemon import Daemon, write_config
-from tests.support.databases import open_database
 from tests.support.plugin.batchd_test_kinds import appended
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import wait_until
 
 SECOND = timedelta(seconds=1)
 _SETTLED_WITHIN_SECONDS = 150.0
-
-victims = Table(
-    "victims",
-    MetaData(),
-    Column("id", Integer, primary_key=True),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("keep", Integer, nullable=False),
-    Column("note", String(40), nullable=False),
-)
-Index("victims_created_at", victims.c.created_at)
+_GUARDED = 4_000
+_ADDED = 1_000
 
 
 @dataclass(frozen=True)
@@ -69,8 +60,6 @@ class Battlefield:
     store_url: str
     app_url: str
     schedules: int = 20
-    _added: int = 0
-    _guarded: int = 0
     config: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,45 +69,23 @@ class Battlefield:
             else {"schedule": "every 1s", "kind": "append", "database": "app"}
             for number in range(self.schedules)
         }
-        jobs["cleanup"] = {
-            "schedule": "every 5s",
-            "kind": "cleanup",
-            "database": "app",
-            "table": "victims",
-            "column": "created_at",
-            "older_than": "30d",
-            "where": "keep = 0",
-            "batch_size": 50,
-            "pause": "20ms",
-        }
+        jobs["cleanup"] = {"schedule": "every 5s", **CLEANUP}
         self.config = write_config(
             self.folder,
             {"store": {"url": self.store_url}, "databases": {"app": {"url": self.app_url}}, "jobs": jobs},
         )
-        with self._app() as app:
+        with opened(self.app_url) as app:
             appended.metadata.create_all(app.engine)
-            victims.metadata.create_all(app.engine)
-            now = datetime.now(UTC)
-            guarded = [
-                {"created_at": now - timedelta(days=60 if number % 2 else 1), "keep": number % 2, "note": "stays"}
-                for number in range(4_000)
-            ]
-            with app.writing() as connection:
-                connection.execute(insert(victims), guarded)
-            self._guarded = len(guarded)
+        make_victims(self.app_url, staying=_GUARDED)
 
-    def add_victims(self, count: int = 1_000) -> None:
+    def add_victims(self) -> None:
         """Add rows that cleanup must delete."""
-        old = datetime.now(UTC) - timedelta(days=60)
-        rows = [{"created_at": old - number * SECOND, "keep": 0, "note": "goes"} for number in range(count)]
-        with self._app() as app, app.writing() as connection:
-            connection.execute(insert(victims), rows)
-        self._added += count
+        add_victims(self.app_url, _ADDED)
 
     def settle(self, blows: int) -> Verdict:
         """Let one daemon finish what is left, stop it, and look at what became of everything."""
         until = datetime.now(UTC)
-        with Daemon(self.config) as daemon, self._store() as store:
+        with Daemon(self.config) as daemon, opened(self.store_url) as store:
             daemon.ready()
             wait_until(lambda: self._is_settled(store, until), seconds=_SETTLED_WITHIN_SECONDS, what="settled")
             code = daemon.stop()
@@ -153,44 +120,20 @@ class Battlefield:
                 .select_from(runs)
                 .where(runs.c.state.in_(("queued", "running")), runs.c.scheduled_for <= until)
             ).scalar_one()
-        return not unfinished and self._left() == 0
-
-    def _left(self) -> int:
-        with self._app() as app, app.reading() as connection:
-            condition = (victims.c.keep == 0) & (victims.c.note == "goes")
-            return connection.execute(select(func.count()).select_from(victims).where(condition)).scalar_one()
+        return not unfinished and count_victims(self.app_url, GOES) == 0
 
     def _effect_problems(self, ticks: frozenset[int], succeeded: frozenset[int]) -> list[str]:
-        with self._app() as app, app.reading() as connection:
-            guarded = connection.execute(
-                select(func.count()).select_from(victims).where(victims.c.note == "stays")
-            ).scalar_one()
+        with opened(self.app_url) as app, app.reading() as connection:
             effects = Counter(connection.execute(select(appended.c.run_id)).scalars())
-        with self._store() as store, store.reading() as connection:
+        with opened(self.store_url) as store, store.reading() as connection:
             appending = frozenset(connection.execute(select(runs.c.id).where(runs.c.kind == "append")).scalars())
         problems = [f"run {run_id} had its effect {count} times" for run_id, count in effects.items() if count != 1]
         problems += [f"run {run_id} succeeded without effect" for run_id in appending & succeeded - effects.keys()]
-        if guarded != self._guarded:
-            problems.append(f"{self._guarded - guarded} rows outside the predicate were deleted")
-        if self._left():
-            problems.append(f"{self._left()} of {self._added} rows inside the predicate were left")
+        deleted = _GUARDED - count_victims(self.app_url, STAYS)
+        left = count_victims(self.app_url, GOES)
+        problems += [f"{deleted} rows outside the predicate were deleted"] if deleted else []
+        problems += [f"{left} rows inside the predicate were left"] if left else []
         return problems
-
-    @contextmanager
-    def _app(self) -> Iterator[Database]:
-        database = open_database(self.app_url)
-        try:
-            yield database
-        finally:
-            database.close()
-
-    @contextmanager
-    def _store(self) -> Iterator[Database]:
-        database = open_database(self.store_url)
-        try:
-            yield database
-        finally:
-            database.close()
 
 
 def kill_storm(place: Battlefield, *, kills: int, seed: int) -> Verdict:
