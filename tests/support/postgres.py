@@ -56,10 +56,12 @@ def binaries_of(version: str) -> Path:
 def start_server(base: Path, version: str) -> Iterator[PostgresServer]:
     """Run a server on a unix socket in a short path (socket paths are limited to 107 bytes) until the block ends."""
     binaries = _runnable(binaries_of(version))
-    data = base / "data"
-    with tempfile.TemporaryDirectory(prefix="pg") as socket_folder:
+    # Not under pytest's own folder: each new session makes that private to root again, and the server's account
+    # would lose its data under its feet.
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as socket_folder:
+        data = Path(socket_folder) / "data"
         if os.geteuid() == 0:
-            _own(base, Path(socket_folder))
+            shutil.chown(socket_folder, _ACCOUNT)
         _run([str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"], data)
         with (data / "postgresql.conf").open("a") as conf:
             conf.write(
@@ -105,15 +107,6 @@ def _runnable(binaries: Path) -> Path:
     for folder in (package / binaries.parent.name, package.with_name(f"{package.name}.libs")):  # found by relative path
         shutil.copytree(folder, copy / folder.relative_to(package.parent), symlinks=True)
     return copy / binaries.relative_to(package.parent)
-
-
-def _own(*folders: Path) -> None:
-    """Give the folders to the unprivileged account that the server runs as; PostgreSQL refuses to run as root."""
-    for folder in folders:
-        shutil.chown(folder, _ACCOUNT)
-        for parent in folder.parents:
-            if parent.name.startswith(("pytest", "popen-")) and parent.stat().st_uid == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
 
 
 _ACCOUNT = "nobody"
