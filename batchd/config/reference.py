@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from batchd.config import settings
 from batchd.domain.quantities import format_duration
+from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 
 _HEAD = """# Configuration
@@ -74,3 +76,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_markdown(catalog.kinds()))

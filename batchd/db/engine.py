@@ -47,13 +47,16 @@ class Interrupts:
         """Return why the statements were cancelled, or None while they may run."""
         return self._reason
 
-    def cancel(self, reason: StopReason) -> None:
-        """End every running statement of the attempt in its server and let no further transaction begin."""
+    def cancel(self, reason: StopReason, *, within: timedelta = _CANCEL_WITHIN) -> None:
+        """End every running statement in its server and let no further transaction begin.
+
+        A server that does not answer the request `within` this time has its connection cut instead.
+        """
         with self._lock:
             self._reason = self._reason or reason
             active = list(self._active.values())
         for dialect, dbapi_connection in active:
-            dialect.cancel(dbapi_connection, within=_CANCEL_WITHIN)
+            dialect.cancel(dbapi_connection, within=within)
 
     @contextlib.contextmanager
     def tracking(self, dialect: Dialect, connection: Connection) -> Iterator[None]:

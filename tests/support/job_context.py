@@ -109,6 +109,9 @@ class DirectContext:
     def database(self, name: str) -> Database:
         return self.databases[name]
 
+    def database_names(self) -> tuple[str, ...]:
+        return tuple(self.databases)
+
     def reading(self, database: Database) -> AbstractContextManager[Connection]:
         return database.reading(self.interrupts)
 
