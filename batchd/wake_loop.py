@@ -9,10 +9,14 @@ from datetime import datetime, timedelta
 from batchd.clock import Clock
 from batchd.db.dialect import Topic, WakeSource
 from batchd.db.engine import Database
+from batchd.errors import DatabaseUnavailable
 from batchd.loop import Loop
+from batchd.telemetry.thinning import Thinning
 
 _LISTEN_FOR = timedelta(seconds=1)
 """Bounds how long a stop waits for this loop."""
+
+_TRY_AGAIN = timedelta(seconds=0.5)
 
 
 class WakeLoop(Loop):
@@ -26,22 +30,33 @@ class WakeLoop(Loop):
         self._store = store
         self._on_wake = on_wake
         self._source: WakeSource | None = None
+        self._outage = Thinning()
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
-        """Listen for a while and pass on what was heard."""
-        if self._source is None:
-            with self._store.translating():
-                self._source = self._store.dialect.wake_source(self._store.engine)
-            self._on_wake(frozenset(Topic))
+        """Listen for a while and pass on what was heard; tell when the store goes away and when it is back."""
         try:
-            with self._store.translating():
-                topics = self._source.wait(_LISTEN_FOR)
+            topics = self._listen()
+        except DatabaseUnavailable as error:
+            self.close()
+            if self._outage.failed(self._clock.monotonic()):
+                self._log.warning("store.unavailable", reason=error.message, failures=self._outage.count)
+            return _TRY_AGAIN
         except BaseException:
             self.close()
             raise
+        outage = self._outage.recovered(self._clock.monotonic())
+        if outage is not None:
+            self._log.info("store.recovered", outage_s=round(outage, 1))
         if topics and not self.is_stopping:
             self._on_wake(topics)
         return timedelta(0)
+
+    def _listen(self) -> frozenset[Topic]:
+        with self._store.translating():
+            if self._source is None:
+                self._source = self._store.dialect.wake_source(self._store.engine)
+                return frozenset(Topic)
+            return self._source.wait(_LISTEN_FOR)
 
     def close(self) -> None:
         """Give the connection back."""
