@@ -46,6 +46,7 @@ from batchd.store.history import Retention
 from batchd.store.log_lines import LineBuffer
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.telemetry.logs import configure_logging, get_logger
+from batchd.telemetry.masking import Masker
 from batchd.wake_loop import WakeLoop
 
 _LOOK_EVERY = timedelta(seconds=1)
@@ -147,6 +148,7 @@ class Daemon:
             kinds=config.kinds,
             databases={name: Database(settings) for name, settings in config.databases.items()},
             resolve_params=config.resolve_params,
+            mask=Masker(config.secrets).masked,
             worker=self._worker,
             clock=clock,
         )

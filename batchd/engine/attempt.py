@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -39,7 +39,15 @@ class Catalog:
 
 
 def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
-    """Run the attempt on this thread and return how it ended; never raises."""
+    """Run the attempt on this thread and return how it ended, without secrets; never raises."""
+    ending = _executed(running, catalog, around)
+    error = ending.error
+    if error is not None:
+        error = AttemptError(error.type, around.mask(error.message), around.mask(error.traceback))
+    return replace(ending, result=around.mask(ending.result), error=error)
+
+
+def _executed(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
     context = AttemptContext(running, around)
     try:
         kind, params = _understood(running, catalog)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,12 +23,13 @@ from batchd.telemetry.logs import get_logger
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every attempt of this daemon shares."""
+    """What every attempt of this daemon shares. `mask` returns a value of JSON without the config's secrets."""
 
     store: Database
     store_id: str
     databases: Mapping[str, Database]
     clock: Clock
+    mask: Callable[[Any], Any]
 
 
 class AttemptContext:
@@ -87,7 +88,7 @@ class AttemptContext:
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""
-        self._running.report(Progress(done, total, note))
+        self._running.report(Progress(done, total, self._around.mask(note)))
 
     def raise_if_stopping(self) -> None:
         """See `JobContext`."""

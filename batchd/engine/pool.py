@@ -48,6 +48,7 @@ class Engine:
         kinds: Mapping[str, Kind[Any]],
         databases: Mapping[str, Database],
         resolve_params: Callable[[str | None, JsonObject], JsonObject],
+        mask: Callable[[Any], Any],
         worker: WorkerIdentity,
         clock: Clock,
     ) -> None:
@@ -55,6 +56,7 @@ class Engine:
         self._settings = settings
         self._databases = databases
         self._catalog = Catalog(kinds, resolve_params)
+        self._mask = mask
         self._worker = worker
         self._clock = clock
         self._log = get_logger()
@@ -77,7 +79,7 @@ class Engine:
 
     def start(self) -> None:
         """Register the worker, take back what dead workers left behind, and begin."""
-        self._around = Surroundings(self._store, meta.store_id(self._store), self._databases, self._clock)
+        self._around = Surroundings(self._store, meta.store_id(self._store), self._databases, self._clock, self._mask)
         workers.register(self._store, self._worker, slots=self._settings.slots)
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
         self._bury_the_dead()
