@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.postgres import fresh_database
+from tests.support.postgres import PostgresServer, fresh_database, start_server
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,10 @@ def urls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     server = request.getfixturevalue("postgres_server")
     with fresh_database(server) as store, fresh_database(server) as app:
         yield Urls("postgresql", store, app)
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server that the test may stop and start."""
+    with start_server(tmp_path_factory.mktemp("server"), "older") as server:
+        yield server
