@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -185,6 +187,7 @@ def _show(run: RunView) -> None:
 def _say_where_to_look(config: Config) -> None:
     heading("Where to look")
     options = f"--config {config.path}"
+    program = _program()
     click.echo("  the log        this terminal: one line an event")
     for name, url in ((_APP, config.databases[_APP].url), ("the store", config.store.url)):
         question = "SELECT count(*), min(created_at) FROM logs"
@@ -194,16 +197,24 @@ def _say_where_to_look(config: Config) -> None:
             )
         click.echo(f"  {name.ljust(13)}  {_shell_line(url, question)}")
     for what, command in (
-        ("jobs", f"batchd jobs {options}"),
-        ("runs", f"batchd runs {options}"),
-        ("one run", f"batchd show 1 {options}"),
-        ("fire times", f"batchd next {options}"),
-        ("again, now", f"batchd trigger {config.jobs[0].name if config.jobs else 'JOB'} --wait {options}"),
-        ("health", f"batchd status {options}"),
+        ("jobs", f"{program} jobs {options}"),
+        ("runs", f"{program} runs {options}"),
+        ("one run", f"{program} show 1 {options}"),
+        ("fire times", f"{program} next {options}"),
+        ("again, now", f"{program} trigger {config.jobs[0].name if config.jobs else 'JOB'} --wait {options}"),
+        ("health", f"{program} status {options}"),
     ):
         click.echo(f"  {what.ljust(13)}  {command}")
     click.echo("\nThe daemon goes on running on its schedules. Ctrl-C stops it gracefully.", nl=True)
     sys.stdout.flush()
+
+
+def _program() -> str:
+    """Return how the person at this terminal calls batchd: by its name, or by its path where no PATH has it."""
+    if shutil.which("batchd"):
+        return "batchd"
+    beside = Path(sys.executable).with_name("batchd")
+    return os.path.relpath(beside) if beside.exists() else f"{os.path.relpath(sys.executable)} -m batchd"
 
 
 def _shell_line(url: str, question: str) -> str:
