@@ -137,12 +137,14 @@ class Battlefield:
 
 
 def kill_storm(place: Battlefield, *, kills: int, seed: int) -> Verdict:
-    """Kill -9 one daemon after another at random moments of its life, from its first instructions on."""
+    """Kill -9 one daemon after another at random moments: every other one at work, the rest from their start on."""
     dice = random.Random(seed)
     for number in range(kills):
         with Daemon(place.config) as daemon:
             if number % 5 == 0:
                 place.add_victims()
+            if number % 2 == 0:
+                daemon.ready()
             time.sleep(dice.uniform(0.2, 2.6))
             _still_there(daemon)
     return place.settle(kills)
