@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, Double, Update, bindparam, update
 
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
+from batchd.errors import LeaseLost
 from batchd.store import outbox
 from batchd.store.claims import Claim
 from batchd.store.schema import attempts, runs
@@ -44,56 +46,110 @@ def finish(store: Database, endings: Sequence[Ending]) -> frozenset[int]:
 
     An ending whose run is not returned matched no row: its lease was lost, and whoever holds the run now records it.
     """
+    ordered = sorted(endings, key=lambda ending: ending.claim.run_id)
+    try:
+        _finish_together(store, ordered)
+    except LeaseLost:
+        # Rare: find out whose it was, one by one.
+        ordered = _finish_singly(store, ordered)
+    return frozenset(ending.claim.run_id for ending in ordered)
+
+
+def _finish_together(store: Database, endings: Sequence[Ending]) -> None:
+    """Record all endings, statements sent in batches; raises LeaseLost, and records nothing, when one is not ours."""
     with store.writing() as connection:
-        recorded = [
+        for shape in sorted({_shape(ending) for ending in endings}):
+            alike = [ending for ending in endings if _shape(ending) == shape]
+            finished = connection.execute(_finish_statement(store, *shape), [_values(ending) for ending in alike])
+            if finished.rowcount != len(alike):
+                raise LeaseLost(f"{len(alike) - finished.rowcount} of {len(alike)} runs have been taken over")
+        _record(connection, store, endings)
+
+
+def _finish_singly(store: Database, endings: Sequence[Ending]) -> list[Ending]:
+    with store.writing() as connection:
+        ours = [
             ending
-            for ending in sorted(endings, key=lambda ending: ending.claim.run_id)
-            if _finish_run(connection, store, ending)
+            for ending in endings
+            if connection.execute(_finish_statement(store, *_shape(ending)), _values(ending)).rowcount == 1
         ]
-        for ending in recorded:
-            _finish_attempt(connection, store, ending)
-        outbox.add_all(connection, store, [_notice(ending) for ending in recorded])
-    return frozenset(ending.claim.run_id for ending in recorded)
+        _record(connection, store, ours)
+    return ours
 
 
-def _finish_run(connection: Connection, store: Database, ending: Ending) -> bool:
-    decision, claimed = ending.decision, ending.claim
-    changes: dict[str, object] = {
-        "state": decision.state.value,
-        "reason": decision.reason and decision.reason.value,
-        "error": ending.error and ending.error.message,
+def _record(connection: Connection, store: Database, endings: Sequence[Ending]) -> None:
+    """Close the attempts' rows and tell of the endings."""
+    if not endings:
+        return
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.run_id == bindparam("run"), attempts.c.fence == bindparam("token"))
+        .values(
+            outcome=bindparam("how"),
+            finished_at=store.dialect.now(),
+            error_type=bindparam("type"),
+            error_message=bindparam("message"),
+            error_traceback=bindparam("traceback"),
+        ),
+        [
+            {
+                "run": ending.claim.run_id,
+                "token": ending.claim.fence,
+                "how": ending.outcome.value,
+                "type": ending.error and ending.error.type,
+                "message": ending.error and ending.error.message,
+                "traceback": ending.error and ending.error.traceback,
+            }
+            for ending in endings
+        ],
+    )
+    outbox.add_all(connection, store, [_notice(ending) for ending in endings])
+
+
+def _shape(ending: Ending) -> tuple[bool, bool]:
+    """Return whether the run is queued again, and whether it has a result: what the statement depends on."""
+    return ending.decision.retry_in is not None, ending.result is not None
+
+
+def _finish_statement(store: Database, is_again: bool, has_result: bool) -> Update:  # noqa: FBT001
+    changes: dict[str, Any] = {
+        "state": bindparam("to"),
+        "reason": bindparam("why"),
+        "error": bindparam("message"),
         "lease_until": None,
         "losses": 0,
         "cancel_requested_at": None,
     }
-    if decision.retry_in is not None:
-        changes["available_at"] = store.dialect.now_plus(decision.retry_in.total_seconds())
+    if is_again:
+        changes["available_at"] = store.dialect.now_plus(bindparam("seconds", type_=Double()))
         changes["worker"] = None
     else:
         changes["finished_at"] = store.dialect.now()
-    if ending.result is not None:
-        changes["result"] = ending.result
-    finished = connection.execute(
+    if has_result:
+        changes["result"] = bindparam("outcome", type_=runs.c.result.type)
+    return (
         update(runs)
-        .where(runs.c.id == claimed.run_id, runs.c.fence == claimed.fence, runs.c.state == RunState.RUNNING.value)
+        .where(
+            runs.c.id == bindparam("run"), runs.c.fence == bindparam("token"), runs.c.state == RunState.RUNNING.value
+        )
         .values(changes)
     )
-    return finished.rowcount == 1
 
 
-def _finish_attempt(connection: Connection, store: Database, ending: Ending) -> None:
-    error = ending.error
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.run_id == ending.claim.run_id, attempts.c.fence == ending.claim.fence)
-        .values(
-            outcome=ending.outcome.value,
-            finished_at=store.dialect.now(),
-            error_type=error and error.type,
-            error_message=error and error.message,
-            error_traceback=error and error.traceback,
-        )
-    )
+def _values(ending: Ending) -> dict[str, Any]:
+    decision = ending.decision
+    values: dict[str, Any] = {
+        "run": ending.claim.run_id,
+        "token": ending.claim.fence,
+        "to": decision.state.value,
+        "why": decision.reason and decision.reason.value,
+        "message": ending.error and ending.error.message,
+    }
+    if decision.retry_in is not None:
+        values["seconds"] = decision.retry_in.total_seconds()
+    if ending.result is not None:
+        values["outcome"] = ending.result
+    return values
 
 
 def _notice(ending: Ending) -> JsonObject:
