@@ -9,14 +9,9 @@ daemon loudly, since a daemon that half works is worse than one that its supervi
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
-import os
-import signal
-import sys
 import threading
+from concurrent.futures import Future, wait
 from datetime import timedelta
-from types import FrameType
 from typing import Protocol
 
 from tenacity import (
@@ -41,6 +36,7 @@ from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode
 from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
+from batchd.signals import StopSignal, leave
 from batchd.store import migrate, workers
 from batchd.store.history import Retention
 from batchd.store.log_lines import LineBuffer
@@ -50,46 +46,13 @@ from batchd.telemetry.masking import Masker
 from batchd.wake_loop import WakeLoop
 
 _LOOK_EVERY = timedelta(seconds=1)
+_STOP_NOTICED = timedelta(seconds=0.1)
 _AFTER_GRACE = timedelta(seconds=5)
 """What a stop may take after the grace: cancel statements, give runs back, flush."""
 
 _LAST_LINES = timedelta(seconds=2)
 
 log = get_logger()
-
-
-class StopSignal:
-    """SIGTERM and SIGINT: the first asks for a stop, the second ends the process at once. Main thread only."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-
-    def install(self) -> None:
-        """Take the signals over; SIGHUP must not kill a daemon that does not know it, SIGUSR1 shows every stack."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, self._hang_up)
-        with contextlib.suppress(OSError, ValueError):
-            faulthandler.enable()
-            faulthandler.register(signal.SIGUSR1)
-
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if self.asked.is_set():
-            log.warning("service.stopping_now", signal=name)
-            leave(ExitCode.UNEXPECTED)
-        log.info("signal.received", signal=name)
-        self.asked.set()
-
-    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
-        log.info("signal.received", signal="SIGHUP", ignored=True)
-
-
-def leave(code: ExitCode) -> None:
-    """End the process now, output flushed, whatever threads still do."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
@@ -178,13 +141,32 @@ class Daemon:
         return code
 
     def _reach_store(self, *, no_wait: bool) -> bool:
-        """Wait until the store answers; return False when a stop came first."""
+        """Wait until the store answers; return False when a stop came first.
 
+        A thread does the connecting: the C library can hang in it for longer than whoever stops the daemon waits.
+        """
+        reached: Future[None] = Future()
+
+        def reach() -> None:
+            try:
+                reached.set_result(self._waiting(no_wait=no_wait)(self._ping))
+            except BaseException as error:  # noqa: BLE001 (handed to the main thread)
+                reached.set_exception(error)
+
+        threading.Thread(target=reach, name="batchd-reach-store", daemon=True).start()
+        while not (self._stop.is_set() or wait([reached], timeout=_STOP_NOTICED.total_seconds()).done):
+            pass
+        if self._stop.is_set():
+            return False
+        reached.result()
+        return True
+
+    def _waiting(self, *, no_wait: bool) -> Retrying:
         def tell(state: RetryCallState) -> None:
             assert state.outcome
             log.warning("store.waiting", reason=str(state.outcome.exception()), attempt=state.attempt_number)
 
-        waiting = Retrying(
+        return Retrying(
             retry=retry_if_exception_type(DatabaseUnavailable),
             wait=wait_exponential(multiplier=0.5, max=10),
             stop=stop_after_attempt(1) if no_wait else stop_when_event_set(self._stop),
@@ -192,13 +174,6 @@ class Daemon:
             after=tell,
             reraise=True,
         )
-        try:
-            waiting(self._ping)
-        except DatabaseUnavailable:
-            if self._stop.is_set():
-                return False
-            raise
-        return not self._stop.is_set()
 
     def _ping(self) -> None:
         with self._store.reading() as connection:

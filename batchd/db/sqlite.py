@@ -21,6 +21,7 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
 from batchd.db.types import UtcTimestamp
@@ -53,7 +54,7 @@ class SqliteDialect:
 
         @sqlalchemy_event.listens_for(engine, "connect")
         def _prepare(dbapi_connection: sqlite3.Connection, _record: Any) -> None:
-            dbapi_connection.execute("PRAGMA journal_mode = WAL").close()
+            _use_wal(dbapi_connection, busy)
             dbapi_connection.execute("PRAGMA synchronous = FULL").close()
             dbapi_connection.execute("PRAGMA foreign_keys = ON").close()
 
@@ -183,6 +184,29 @@ class SqliteWakeSource:
             return int(version)
         finally:
             cursor.close()
+
+
+def _use_wal(connection: sqlite3.Connection, patience: timedelta) -> None:
+    """Put the file into WAL mode, where it stays; wait while others open it for the first time as well.
+
+    The switch needs the file for itself and answers "database is locked" at once: SQLite's busy handler does not wait
+    for it, lest two connections wait for each other.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(_is_busy),
+        wait=wait_random(min=0.005, max=0.03),
+        stop=stop_after_delay(patience),
+        reraise=True,
+    )
+    for attempt in retrying:
+        with attempt:
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                connection.execute("PRAGMA journal_mode = WAL").close()
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith("SQLITE_BUSY")
 
 
 def _as_moment(milliseconds: ColumnElement[Any]) -> ColumnElement[datetime]:

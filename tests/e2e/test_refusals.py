@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from batchd.errors import ExitCode
@@ -35,10 +37,9 @@ def test_a_second_daemon_on_one_sqlite_file_is_refused(tmp_path: Path) -> None:
 
 def test_an_unreachable_store_ends_a_daemon_that_may_not_wait(tmp_path: Path) -> None:
     """Under --no-wait the exit code is 69."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    config = write_config(tmp_path, {"store": {"url": f"postgresql://u@127.0.0.1:{port}/none"}, "jobs": _JOBS})
-    assert batchd(config, "run", "--no-wait").returncode == ExitCode.STORE_UNREACHABLE
+    with closed_port() as port:
+        config = write_config(tmp_path, {"store": {"url": f"postgresql://u@127.0.0.1:{port}/none"}, "jobs": _JOBS})
+        assert batchd(config, "run", "--no-wait").returncode == ExitCode.STORE_UNREACHABLE
 
 
 def test_a_store_that_comes_later_is_waited_for(tmp_path: Path, own_server: PostgresServer) -> None:
@@ -56,9 +57,28 @@ def test_a_store_that_comes_later_is_waited_for(tmp_path: Path, own_server: Post
 
 def test_a_daemon_that_waits_for_its_store_can_be_stopped(tmp_path: Path) -> None:
     """SIGTERM while it waits is a clean end."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    config = write_config(tmp_path, {"store": {"url": f"postgresql://u@127.0.0.1:{port}/none"}, "jobs": _JOBS})
-    with Daemon(config) as daemon:
-        daemon.wait_for_event("store.waiting")
-        assert daemon.stop(seconds=10) == ExitCode.OK
+    with closed_port() as port:
+        config = write_config(tmp_path, {"store": {"url": f"postgresql://u@127.0.0.1:{port}/none"}, "jobs": _JOBS})
+        with Daemon(config) as daemon:
+            daemon.wait_for_event("store.waiting")
+            assert daemon.stop(seconds=10) == ExitCode.OK
+
+
+def test_a_daemon_whose_store_accepts_and_never_answers_can_be_stopped(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a connect that hangs is a clean end, at once."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        store = {"url": f"postgresql://u@127.0.0.1:{port}/none", "connect_timeout": "60s"}
+        with Daemon(write_config(tmp_path, {"store": store, "jobs": _JOBS})) as daemon:
+            silent.settimeout(20)
+            connection, _ = silent.accept()
+            with connection:
+                assert daemon.stop(seconds=10) == ExitCode.OK
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Yield a port that refuses every connection and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
