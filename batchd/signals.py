@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from batchd.errors import ExitCode
@@ -52,7 +53,8 @@ class StopSignal:
     def _act(self, received: signal.Signals) -> None:
         match received:
             case signal.SIGTERM | signal.SIGINT if self.asked.is_set():
-                leave(ExitCode.UNEXPECTED, last_event="service.stopping_now", signal=received.name)
+                name = received.name
+                leave(ExitCode.UNEXPECTED, lambda: log.warning("service.stopping_now", signal=name))
             case signal.SIGTERM | signal.SIGINT:
                 self.asked.set()
                 log.info("signal.received", signal=received.name)
@@ -60,21 +62,21 @@ class StopSignal:
                 log.info("signal.received", signal="SIGHUP", ignored=True)
 
 
-def leave(code: ExitCode, *, last_event: str | None = None, **fields: str) -> None:
-    """End the process now with its output flushed, whatever its threads still do. Any thread may call it.
+def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> None:
+    """Say the last words, flush the output and end the process, whatever its threads still do; for any thread.
 
     Waits at most a second for the output: a reader of stdout that has stopped reading must not keep the process alive.
     """
 
-    def say_last_words() -> None:
-        if last_event is not None:
-            log.warning(last_event, **fields)
+    def speak() -> None:
+        if last_words is not None:
+            last_words()
         sys.stdout.flush()
         sys.stderr.flush()
 
-    words = threading.Thread(target=say_last_words, name="batchd-last-words", daemon=True)
-    words.start()
-    words.join(_LAST_WORDS_SECONDS)
+    speaker = threading.Thread(target=speak, name="batchd-last-words", daemon=True)
+    speaker.start()
+    speaker.join(_LAST_WORDS_SECONDS)
     os._exit(code)
 
 

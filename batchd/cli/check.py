@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
 
+from batchd.cli.connect import check_jobs, try_databases
 from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
 from batchd.cli.session import config_option, job_argument, known_job, open_config
 from batchd.cli.text import cleaned
@@ -18,31 +16,19 @@ from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
 from batchd.config.problems import ConfigInvalid
 from batchd.config.schema import json_schema
-from batchd.db.dialect import DatabaseSettings
-from batchd.db.engine import Database, driver_message, masked
 from batchd.domain.job import JobDefinition
 from batchd.domain.preview import FirePreview, preview
 from batchd.domain.schedule import parse_schedule
-from batchd.errors import BatchdError, ExitCode, UsageError
+from batchd.errors import ExitCode, UsageError
 from batchd.jobs.catalog import kinds as known_kinds
 from batchd.jobs.contract import Kind
 
 _MOST_FIRES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """What trying one database came to; `url` without its password."""
-
-    name: str
-    url: str
-    ok: bool
-    message: str
-
-
 @click.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Also try the store and every database.")
+@click.option("--connect", is_flag=True, help="Also try the store, every database, and the tables of every job.")
 @json_option
 def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     """Report every error of the config at once, each with file, line, key and the nearest valid name.
@@ -52,7 +38,9 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
       batchd check --connect
       batchd check --json | jq -r '.problems[].message'
 
-    Needs no database. Exits with 78 when the config is invalid, with 69 when --connect cannot reach a database.
+    Needs no database. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there,
+    may this user do what the jobs do? Nothing is changed. Exits with 78 when the config is invalid, with 69 when
+    --connect cannot reach a database.
     """
     try:
         config = open_config(config_file)
@@ -62,18 +50,24 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
         else:
             click.echo(cleaned(str(error), keep="\n"))
         click.get_current_context().exit(error.exit_code)
-    tried = [_connected(settings) for settings in (config.store, *config.databases.values())] if connect else []
+    tried = try_databases(config) if connect else []
+    problems = check_jobs(config, tried)
     if as_json:
-        ok = all(database.ok for database in tried)
-        emit_json({"ok": ok, "problems": [], "databases": tried, "jobs": [job.name for job in config.jobs]})
+        ok = not problems and all(database.ok for database in tried)
+        emit_json({"ok": ok, "problems": problems, "databases": tried, "jobs": [job.name for job in config.jobs]})
     else:
-        click.echo(f"{config.path}: right ({len(config.jobs)} jobs, {len(config.databases)} databases)")
+        for problem in problems:
+            click.echo(cleaned(str(problem)))
+        if not problems:
+            click.echo(f"{config.path}: right ({len(config.jobs)} jobs, {len(config.databases)} databases)")
         for database in tried:
             click.echo(f"{database.name}: {cleaned(database.message)} ({database.url})")
         if not config.jobs:
             say("the config has no job: `batchd run` refuses it without --allow-empty", color="yellow")
     if not all(database.ok for database in tried):
         click.get_current_context().exit(ExitCode.STORE_UNREACHABLE)
+    if problems:
+        click.get_current_context().exit(ExitCode.CONFIG_INVALID)
 
 
 @click.command()
@@ -170,26 +164,6 @@ def _explain_silence(chosen: list[JobDefinition]) -> None:
             say(f"{job.name} has no schedule: it runs when it is triggered")
         elif parse_schedule(job.schedule, job.timezone).is_reboot:
             say(f"{job.name} runs when the daemon starts")
-
-
-def _connected(settings: DatabaseSettings) -> Connected:
-    with contextlib.closing(Database(settings)) as database:
-        url = masked(settings.url)
-        file = database.engine.url.database
-        if database.dialect.name == "sqlite" and file and not Path(file).exists():
-            is_store = settings.name == "store"
-            message = "does not exist yet; the daemon makes it" if is_store else "the file does not exist"
-            return Connected(settings.name, url, is_store, message)
-        clock = SystemClock()
-        began = clock.monotonic()
-        try:
-            with database.reading() as connection:
-                connection.exec_driver_sql("SELECT 1")
-        except BatchdError as error:
-            return Connected(settings.name, url, ok=False, message=error.message)
-        except Exception as error:  # noqa: BLE001 (a driver's refusal of any kind is the answer to the question asked)
-            return Connected(settings.name, url, ok=False, message=driver_message(error))
-        return Connected(settings.name, url, ok=True, message=f"answers in {(clock.monotonic() - began) * 1000:.0f} ms")
 
 
 def _kind_json(kind: Kind[Any]) -> dict[str, object]:

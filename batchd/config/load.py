@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ class Config:
     secrets: frozenset[str]
     kinds: Mapping[str, Kind[Any]]
     params: Mapping[str, JsonObject]
+    places: Problems = field(repr=False)
+
+    def problem(self, path: tuple[str, ...], message: str) -> Problem:
+        """Return a problem, found after the config was read, with the line on which `path` is written."""
+        return self.places.of(path, message)
 
     def resolve_params(self, job: str | None, stored: JsonObject) -> JsonObject:
         """Return a run's stored params with the config's secrets put back; raises ParamsInvalid where there is none."""
@@ -104,6 +109,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         secrets=frozenset(outside.secrets),
         kinds=catalog.kinds() if kinds is None else kinds,
         params={job.definition.name: job.params for job in complete},
+        places=problems,
     )
 
 

@@ -82,12 +82,14 @@ class Problems:
 
     def add(self, path: Path_, message: str, *, names: Iterable[str] = ()) -> None:
         """Note a problem with what stands at `path`; `names` are the valid ones where it is an unknown name."""
+        near = get_close_matches(path[-1] if path else "", list(names), n=1)
+        self.found.append(self.of(path, message, near[0] if near else None))
+
+    def of(self, path: Path_, message: str, suggestion: str | None = None) -> Problem:
+        """Return a problem with what stands at `path`, without noting it."""
         cut = 2 if path[:1] in {("jobs",), ("databases",), ("queues",)} else 1
         section, key = ".".join(path[:cut]), ".".join(path[cut:]) or None
-        near = get_close_matches(path[-1] if path else "", list(names), n=1)
-        self.found.append(
-            Problem(self._file, self._locator.line_of(path), section, key, message, near[0] if near else None)
-        )
+        return Problem(self._file, self._locator.line_of(path), section, key, message, suggestion)
 
     def add_named(self, path: Path_, message: str, wrong: str, names: Iterable[str]) -> None:
         """Note a problem with the value `wrong`, with the nearest of the valid `names`."""

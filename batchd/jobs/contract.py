@@ -151,7 +151,10 @@ class Kind(Generic[P]):
     `example` is a complete `[jobs.NAME]` table in TOML that config accepts. `databases` names, for given params, the
     `[databases.NAME]` that the kind uses ("*" for all of them); config checks that they exist. `defaults` are job
     settings (as in `[jobs.NAME]`, e.g. {"schedule": "every 5m"}) that stand where neither the job nor `[defaults]`
-    says otherwise. `check` returns further complaints about params, each as (key, message).
+    says otherwise. `check` returns further complaints about params, each as (key, message). `check_connected` returns
+    likewise what the real databases have against them (a table, a column or an index that is missing, a right that is
+    not granted) for `batchd check --connect`; it gets the databases that answered, changes nothing, may raise JobError
+    for what concerns the job as a whole, and keeps silent about a database that it did not get.
     """
 
     name: str
@@ -162,3 +165,4 @@ class Kind(Generic[P]):
     databases: Callable[[P], Sequence[str]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[P], Sequence[tuple[str, str]]] | None = None
+    check_connected: Callable[[P, Mapping[str, Database]], Sequence[tuple[str, str]]] | None = None

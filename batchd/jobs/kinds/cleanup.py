@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -9,12 +10,15 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
+from batchd.clock import SystemClock
+from batchd.db.engine import Database
 from batchd.db.identifiers import parse_name
 from batchd.db.time_column import TimeFormat
 from batchd.domain.job import JsonObject
 from batchd.jobs.archive import SUFFIXES
 from batchd.jobs.chunked_delete import ChunkedDelete, DeleteRequest
 from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.delete_plan import plan_delete
 from batchd.jobs.params import Duration
 
 _LONGEST_AGE = timedelta(days=366 * 200)
@@ -147,6 +151,25 @@ def run(params: CleanupParams, context: JobContext) -> JsonObject:
     return ChunkedDelete(context, context.database(params.database), request).run()
 
 
+def _check_connected(params: CleanupParams, databases: Mapping[str, Database]) -> list[tuple[str, str]]:
+    """Plan the deletion on the real table without deleting anything; raises JobError for what cannot be planned."""
+    database = databases.get(params.database)
+    if database is None:
+        return []
+    with database.reading() as connection:
+        plan_delete(
+            connection,
+            table=params.table,
+            column=params.column,
+            where=params.where,
+            unit=None if params.column_unit is None else TimeFormat(params.column_unit),
+            zone=ZoneInfo(params.column_timezone),
+            cutoff=SystemClock().now() - (params.older_than or timedelta(0)),
+            resumed=None,
+        )
+    return []
+
+
 KIND = Kind(
     name="cleanup",
     summary="Deletes old or expired rows in short transactions, with an archive if you want one.",
@@ -164,4 +187,5 @@ older_than = "30d"
 # archive_to = "archive/logs.csv.gz"
 """,
     databases=lambda params: [params.database],
+    check_connected=_check_connected,
 )
