@@ -7,6 +7,7 @@
     lease keeper: renews every lease, hears of cancel requests, writes progress
     stopper:      timeouts, cancelled SQL, threads that are stuck
     reaper:       takes back the runs of workers that fell silent
+    sweepers:     remove checkpoints that nobody will resume from, one for each database of the jobs
 
 Claim, lease, fence, trust. A claim is one transaction: the run becomes `running`, its fence grows by one, its
 lease ends 30 s from now by the database's clock, and an attempt row appears. From then on two rules keep two attempts

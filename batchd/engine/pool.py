@@ -23,6 +23,7 @@ from batchd.engine.reaper import Reaper
 from batchd.engine.running import InHand, RunningAttempt
 from batchd.engine.settings import EngineSettings
 from batchd.engine.stopper import Stopper
+from batchd.engine.sweeper import Sweeper, sweepers
 from batchd.engine.worker import Dispatcher, Waiting, WorkerThreads
 from batchd.errors import BatchdError, StopReason
 from batchd.jobs.contract import Kind
@@ -71,6 +72,7 @@ class Engine:
         )
         self._threads = WorkerThreads(settings.slots, self._waiting, self._execute)
         self._around: Surroundings | None = None
+        self._sweepers: dict[str, Sweeper] = {}
 
     @property
     def is_alive(self) -> bool:
@@ -79,7 +81,9 @@ class Engine:
 
     def start(self) -> None:
         """Register the worker, take back what dead workers left behind, and begin."""
-        self._around = Surroundings(self._store, meta.store_id(self._store), self._databases, self._clock, self._mask)
+        store_id = meta.store_id(self._store)
+        self._around = Surroundings(self._store, store_id, self._databases, self._clock, self._mask)
+        self._sweepers = sweepers(self._databases, self._store, store_id, self._clock)
         workers.register(self._store, self._worker, slots=self._settings.slots)
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
         self._bury_the_dead()
@@ -130,7 +134,7 @@ class Engine:
         return is_clean
 
     def _loops(self) -> tuple[Loop, ...]:
-        return (self._finisher, self._keeper, self._stopper, self._reaper, self._dispatcher)
+        return (self._finisher, self._keeper, self._stopper, self._reaper, self._dispatcher, *self._sweepers.values())
 
     def _bury_the_dead(self) -> None:
         dead = workers.provably_dead(self._store, self._worker, all_others=self._store.dialect.name == "sqlite")
@@ -188,8 +192,8 @@ class Engine:
     def _recorded(self, ending: Ending) -> None:
         """Follow up on a recorded ending, on the finisher's thread."""
         assert self._around
-        if ending.decision.state.is_final:
+        if ending.decision.state is RunState.SUCCEEDED:
             for name in ending.checkpointed:
-                self._reaper.forget(self._databases[name], checkpoint_key(self._around.store_id, ending.claim))
+                self._sweepers[name].forget(checkpoint_key(self._around.store_id, ending.claim))
         if self._waiting.wanted() > 0:
             self._dispatcher.wake()

@@ -1,8 +1,7 @@
-"""Takes back the runs of workers that fell silent, and sweeps up behind finished runs."""
+"""Takes back the runs of workers that fell silent."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -10,8 +9,7 @@ from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.engine.running import InHand
 from batchd.loop import Loop
-from batchd.store import checkpoints, leases
-from batchd.store.checkpoints import CheckpointKey
+from batchd.store import leases
 
 
 class Reaper(Loop):
@@ -36,11 +34,6 @@ class Reaper(Loop):
         self._in_hand = in_hand
         self._on_reaped = on_reaped
         self._healthy_since: float | None = None
-        self._done_with: deque[tuple[Database, CheckpointKey]] = deque(maxlen=10_000)
-
-    def forget(self, database: Database, key: CheckpointKey) -> None:
-        """Remove the checkpoint of a run that is over, some time soon. Any thread may call it."""
-        self._done_with.append((database, key))
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Reap what is expired."""
@@ -50,9 +43,6 @@ class Reaper(Loop):
         except Exception:
             self._healthy_since = None
             raise
-        while self._done_with:
-            database, key = self._done_with.popleft()
-            checkpoints.forget(database, key)
         return self._every
 
     def _look(self, monotonic: float) -> None:

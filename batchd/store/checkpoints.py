@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, inspect, select, update
 
-from batchd.db.dialect import Failure
 from batchd.db.engine import Database, Interrupts
 from batchd.domain.job import JsonObject
 from batchd.errors import LeaseLost
@@ -76,7 +75,7 @@ def save(connection: Connection, database: Database, key: CheckpointKey, state: 
 
 
 def forget(database: Database, key: CheckpointKey) -> None:
-    """Remove the checkpoint of a finished run."""
+    """Remove the checkpoint of a run, unless a newer attempt has taken it over; what is gone already is fine."""
     with database.writing() as connection:
         connection.execute(
             delete(checkpoints).where(
@@ -87,16 +86,28 @@ def forget(database: Database, key: CheckpointKey) -> None:
         )
 
 
+def page(database: Database, store_id: str, *, after: int, limit: int) -> dict[int, int]:
+    """Return run ids beyond `after` that have a checkpoint of that store, with their fences, lowest first."""
+    with database.reading() as connection:
+        rows = connection.execute(
+            select(checkpoints.c.run_id, checkpoints.c.fence)
+            .where(checkpoints.c.store_id == store_id, checkpoints.c.run_id > after)
+            .order_by(checkpoints.c.run_id)
+            .limit(limit)
+        )
+        return {row.run_id: row.fence for row in rows}
+
+
+def has_table(database: Database) -> bool:
+    """Return whether any job has ever kept a checkpoint in the database."""
+    with database.reading() as connection:
+        return inspect(connection).has_table(checkpoints.name)
+
+
 def ensure_table(database: Database) -> None:
     """Make the table where it does not exist; several processes may try at once."""
-    with database.reading() as connection:
-        if inspect(connection).has_table(checkpoints.name):
-            return
+    if has_table(database):
+        return
     with database.writing() as connection:
         database.dialect.lock_for_transaction(connection, checkpoints.name)
         checkpoint_metadata.create_all(connection)
-
-
-def is_missing_table(database: Database, error: BaseException) -> bool:
-    """Return whether an error of `forget` only says that there never was a table."""
-    return database.failure(error) is Failure.OTHER and checkpoints.name in str(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import select
 
 from batchd.db.engine import Database
@@ -23,3 +25,12 @@ def previous_result(store: Database, job: str, before_run: int) -> JsonObject | 
             .order_by(runs.c.id.desc())
             .limit(1)
         ).scalar_one_or_none()
+
+
+def resumable(store: Database, run_ids: Collection[int]) -> frozenset[int]:
+    """Return which of the runs may still be resumed: all that are there, but for those that succeeded."""
+    with store.reading() as connection:
+        found = connection.execute(
+            select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.state != RunState.SUCCEEDED.value)
+        ).scalars()
+        return frozenset(found)

@@ -168,3 +168,24 @@ def test_a_trigger_reaches_a_running_daemon_within_a_second(tmp_path: Path, urls
     for run in runs_of(store, "tick"):
         assert run.started_at is not None
         assert (run.started_at - run.created_at).total_seconds() < 1
+
+
+def test_a_retry_by_hand_goes_on_from_the_checkpoint(tmp_path: Path, urls: Urls, store: Database) -> None:
+    """What a failed run had done is done: the retry finishes the rest, and the result counts both."""
+    make_victims(urls.app, going=2_000)
+    with opened(urls.app) as app, app.writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE child (victim integer NOT NULL REFERENCES victims (id))")
+        connection.exec_driver_sql("INSERT INTO child SELECT max(id) - 1000 FROM victims")
+    config = _config(tmp_path, urls, {"clean": {**CLEANUP, "pause": "1ms", "retry": {"max_attempts": 1}}})
+    daemon, run_id = _start(config, store, "clean")
+    with daemon:
+        failed = wait_for_state(store, run_id, RunState.FAILED)
+        assert "child" in (failed.run.error or "")
+        assert 0 < count_victims(urls.app, GOES) < 2_000
+        with opened(urls.app) as app, app.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM child")
+        assert batchd(config, "retry", str(run_id)).returncode == ExitCode.OK
+        finished = wait_for_state(store, run_id, RunState.SUCCEEDED)
+        assert daemon.stop() == ExitCode.OK
+    assert finished.run.result is not None
+    assert finished.run.result["rows_deleted"] == 2_000
