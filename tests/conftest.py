@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from batchd.db.engine import Database
 from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
+
+hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
+hypothesis.settings.load_profile("batchd")
 
 
 @pytest.fixture(scope="session")

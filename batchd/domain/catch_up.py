@@ -21,23 +21,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batchd.domain.job import CatchUp, CatchUpPolicy
-from batchd.domain.schedule import EPOCH, IntervalRule, Rule
+from batchd.domain.schedule import Rule
 
 SKIP_DEADLINE = timedelta(seconds=60)
 
-_COUNT_LIMIT = 5_000
 _WINDOWS = tuple(timedelta(seconds=60 * 8**power) for power in range(12))
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class MissedRange:
-    """Fire times that will not run, from `first` to `last`; `is_exact` is False when there are more than `count`."""
+    """Fire times that will not run: `count` of them, from `first` to `last`."""
 
     first: datetime
     last: datetime
     count: int
-    is_exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +87,5 @@ def _missed(rule: Rule, first: datetime, kept_from: datetime | None, latest: dat
     if kept_from == first:
         return None
     end = latest if kept_from is None else kept_from - _MICROSECOND
-    if isinstance(rule, IntervalRule):
-        before = (first - EPOCH) // rule.interval
-        count = 1 + (end - EPOCH) // rule.interval - before
-        last = max(first, EPOCH + ((end - EPOCH) // rule.interval) * rule.interval)
-        return MissedRange(first, last, count, is_exact=True)
-    count, last = 1, first
-    for fire in rule.fires_between(first, end):
-        count, last = count + 1, fire
-        if count >= _COUNT_LIMIT:
-            return MissedRange(first, _newest(rule, first, end, 1)[-1], count, is_exact=False)
-    return MissedRange(first, last, count, is_exact=True)
+    last = _newest(rule, first, end, 1)[-1]
+    return MissedRange(first, last, 1 + rule.count_between(first, end))
