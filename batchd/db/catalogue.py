@@ -44,6 +44,13 @@ class TableFacts:
         """Whether the key is SQLite's rowid, which is no column."""
         return self.key == (ROWID,) and all(column.name.lower() != ROWID for column in self.columns)
 
+    @property
+    def unique_keys(self) -> tuple[tuple[str, ...], ...]:
+        """Return what ON CONFLICT can name: the primary key, then every unique key that is checked at once."""
+        usable = [index for index in self.indexes if index.unique and index.immediate]
+        ordered = sorted(usable, key=lambda index: not index.primary)
+        return tuple(dict.fromkeys(index.columns for index in ordered))
+
     def column_named(self, text: str) -> ColumnFacts:
         """Return the column that `text` means; raises JobError with the nearest names."""
         names = [column.name for column in self.columns]

@@ -20,21 +20,31 @@ _ALL_TABLES = text("""
     ORDER BY 1, 2 LIMIT 5000
 """)
 _COLUMNS = text("""
-    SELECT a.attname::text, format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), -1), NOT a.attnotnull
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    SELECT a.attname::text, format_type(base.oid, -1), NOT (a.attnotnull OR t.typnotnull),
+           format_type(a.atttypid, a.atttypmod), COALESCE(pg_get_expr(d.adbin, d.adrelid), t.typdefault),
+           CASE WHEN base.oid IN ('varchar'::regtype, 'bpchar'::regtype) AND base.length > 4 THEN base.length - 4 END,
+           d.oid IS NOT NULL OR t.typdefault IS NOT NULL OR a.attidentity <> '',
+           a.attgenerated = '' AND a.attidentity <> 'a'
+    FROM pg_attribute a
+    JOIN pg_type t ON t.oid = a.atttypid
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(NULLIF(t.typbasetype, 0), t.oid) AS oid,
+               CASE WHEN t.typbasetype <> 0 THEN t.typtypmod ELSE a.atttypmod END AS length
+    ) AS base
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum
 """)
 # Expressions have attnum 0 and so no name; `indnkeyatts` leaves INCLUDE columns out.
 _INDEXES = text("""
-    SELECT array_agg(a.attname::text ORDER BY k.position), i.indisunique, i.indisprimary
+    SELECT array_agg(a.attname::text ORDER BY k.position), i.indisunique, i.indisprimary, i.indimmediate
     FROM pg_index i
     JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_am m ON m.oid = x.relam AND m.amname = 'btree'
     CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
     LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
     WHERE i.indrelid = :oid AND i.indisvalid AND i.indpred IS NULL AND k.position <= i.indnkeyatts
-    GROUP BY i.indexrelid, i.indisunique, i.indisprimary
+    GROUP BY i.indexrelid, i.indisunique, i.indisprimary, i.indimmediate
     ORDER BY i.indisprimary DESC, i.indexrelid
 """)
 _CORRELATION = text("""
@@ -75,8 +85,8 @@ def columns(connection: Connection, table: Located) -> tuple[ColumnFacts, ...]:
 def indexes(connection: Connection, table: Located) -> tuple[IndexFacts, ...]:
     """Return the usable B-tree indexes over the whole table."""
     return tuple(
-        IndexFacts(tuple(names), unique, primary)
-        for names, unique, primary in connection.execute(_INDEXES, {"oid": table.oid})
+        IndexFacts(tuple(names), unique, primary, immediate)
+        for names, unique, primary, immediate in connection.execute(_INDEXES, {"oid": table.oid})
         if all(name is not None for name in names)
     )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import Connection, text
 
 from batchd.db.catalogue_facts import ColumnFacts, IndexFacts, Located
 from batchd.db.identifiers import Name, written
 
-_COLUMNS = text('SELECT name, type, "notnull", pk FROM pragma_table_xinfo(:name) WHERE hidden <> 1 ORDER BY cid')
+_COLUMNS = text(
+    'SELECT name, type, "notnull", pk, dflt_value, hidden FROM pragma_table_xinfo(:name) WHERE hidden <> 1 ORDER BY cid'
+)
+_GENERATED = {2, 3}
+_LENGTH = re.compile(r"CHAR\w*\s*\(\s*(\d+)\s*\)", re.IGNORECASE)
 _INDEXES = text('SELECT name, "unique", origin FROM pragma_index_list(:name) WHERE partial = 0 ORDER BY seq')
 _INDEX_COLUMNS = text('SELECT name FROM pragma_index_xinfo(:name) WHERE "key" = 1 ORDER BY seqno')
 _WITHOUT_ROWID = text("SELECT wr FROM pragma_table_list(:name) WHERE schema = 'main'")
@@ -39,8 +45,21 @@ def all_tables(connection: Connection) -> list[str]:
 
 def columns(connection: Connection, table: Located) -> tuple[ColumnFacts, ...]:
     """Return the columns in their order, with the types as declared."""
+    integer_key = _integer_key(connection, table)
     rows = connection.execute(_COLUMNS, {"name": table.name}).all()
-    return tuple(ColumnFacts(name, kind, not required) for name, kind, required, _ in rows)
+    return tuple(
+        ColumnFacts(
+            name=name,
+            type=kind,
+            nullable=not required,
+            declared=kind,
+            default=default,
+            max_length=_max_length(kind),
+            fills_itself=default is not None or hidden in _GENERATED or name == integer_key,
+            is_writable=hidden not in _GENERATED,
+        )
+        for name, kind, required, _, default, hidden in rows
+    )
 
 
 def indexes(connection: Connection, table: Located) -> tuple[IndexFacts, ...]:
@@ -70,6 +89,12 @@ def key(connection: Connection, table: Located, indexes: tuple[IndexFacts, ...])
 def correlation(connection: Connection, table: Located) -> dict[str, float]:  # noqa: ARG001
     """Return nothing: SQLite keeps no such statistic."""
     return {}
+
+
+def _max_length(declared: str) -> int | None:
+    """Return n of VARCHAR(n) and its kin: SQLite does not enforce it, whoever writes for others does."""
+    found = _LENGTH.search(declared)
+    return int(found[1]) if found else None
 
 
 def _integer_key(connection: Connection, table: Located) -> str | None:
