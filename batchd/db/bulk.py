@@ -29,10 +29,10 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.types import UserDefinedType
 
 from batchd.db.catalogue import TableFacts
 from batchd.db.time_column import Before, Carried
+from batchd.db.types import NamedType
 from batchd.domain.job import JsonObject
 
 _Key: TypeAlias = tuple[Carried, ...]
@@ -150,7 +150,7 @@ class Carrier:
 
     def __init__(self, facts: TableFacts, expression: ColumnElement[Any], type_name: str) -> None:
         self.expression = expression
-        self._type = _Named(type_name) if facts.dialect == "postgresql" else None
+        self._type = NamedType(type_name) if facts.dialect == "postgresql" else None
 
     def carried(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the expression that reads a value of the column's type in the shape in which it travels."""
@@ -221,18 +221,6 @@ class _Keys:
     def _bound(self, key: Sequence[Carried]) -> Any:
         bound = [carrier.bind(value) for carrier, value in zip(self._carriers, key, strict=True)]
         return tuple_(*bound) if len(bound) > 1 else bound[0]
-
-
-class _Named(UserDefinedType[Any]):
-    """A type by the name that PostgreSQL's catalogue gives it."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_options: Any) -> str:
-        return self.name
 
 
 def _carried(value: object) -> Carried:

@@ -30,6 +30,8 @@ class Failure(enum.Enum):
     CANCELLED = enum.auto()
     FOREIGN_KEY = enum.auto()
     UNIQUE = enum.auto()
+    ROW = enum.auto()
+    """A value that does not fit its column, or a row that breaks another rule of its table: a CHECK, a trigger."""
     OTHER = enum.auto()
 
 

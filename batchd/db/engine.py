@@ -154,7 +154,7 @@ class Database:
                 raise LockTimeout(f"database {self.name!r}: gave up waiting for a lock: {said}") from error
             case Failure.CANCELLED:
                 raise StatementCancelled(f"database {self.name!r}: the statement was cancelled: {said}") from error
-            case Failure.FOREIGN_KEY | Failure.UNIQUE | Failure.OTHER:
+            case Failure.FOREIGN_KEY | Failure.UNIQUE | Failure.ROW | Failure.OTHER:
                 raise error
 
 

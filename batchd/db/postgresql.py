@@ -32,6 +32,9 @@ _KEEPALIVES = {
     "tcp_user_timeout": 30_000,
 }
 
+# Data exceptions, broken constraints, a view's CHECK OPTION, an index entry that is too large, a trigger's RAISE.
+_ROW_STATES = ("22", "23", "44", "54000", "P0001")
+
 _UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "25P03", "25006"})
 
 
@@ -95,7 +98,7 @@ class PostgresDialect:
             return Failure.UNAVAILABLE if broken else Failure.OTHER
         if state.startswith("08") or state in _UNAVAILABLE_STATES:
             return Failure.UNAVAILABLE
-        return Failure.OTHER
+        return Failure.ROW if state.startswith(_ROW_STATES) else Failure.OTHER
 
     def cancel(self, dbapi_connection: Any, *, within: timedelta) -> None:
         """Ask the server to cancel; cut the socket if the request itself is not answered in time."""

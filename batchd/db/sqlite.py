@@ -97,6 +97,8 @@ class SqliteDialect:
                 ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NOTADB")
             ):
                 return Failure.UNAVAILABLE
+            case str(code) if code.startswith(("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")):
+                return Failure.ROW
         return Failure.LOCK_TIMEOUT if "locked" in str(cause) else Failure.OTHER
 
     def cancel(self, dbapi_connection: Any, *, within: timedelta) -> None:  # noqa: ARG002

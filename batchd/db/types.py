@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Dialect, Integer, String
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 SQLITE_TIMESTAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 """ISO 8601 in UTC with microseconds, always of one length, so that text sorts as time does."""
@@ -47,3 +47,16 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """A JSON document: `jsonb` on PostgreSQL, text on SQLite; None is SQL NULL."""
+
+
+class NamedType(UserDefinedType[Any]):
+    """A type by the name that PostgreSQL's catalogue gives it."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_options: Any) -> str:
+        """Return the name."""
+        return self.name

@@ -1,0 +1,185 @@
+"""Rows on their way into a table: first as texts into a staging table, fast, then by SQL to where they belong.
+
+A staging table has one text column for each field, and the position of each row in its source (a line, a record's
+number). Texts go in as they are, by COPY on PostgreSQL and in one `executemany` on SQLite, and are cast by the
+statement that moves them on; `batchd.db.fitting` finds those that cannot be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import psycopg
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, MetaData, Table, Text
+from sqlalchemy.schema import CreateTable, DropTable
+from sqlalchemy.sql.elements import quoted_name
+
+POSITION = "batchd_position"
+TEMPORARY = "batchd_staging"
+
+Texts: TypeAlias = Sequence[str | None]
+"""The fields of one row; None is NULL."""
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_NULL = "\\N"
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A row that cannot be stored: its position, and why, in plain words; `column` where one is to blame."""
+
+    position: int
+    reason: str
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows made ready for `Staging.add`, and those that no text column can hold."""
+
+    rows: int
+    payload: bytes | Sequence[Sequence[object]]
+    misfits: tuple[Misfit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A staging table; `table` has `POSITION` and the text columns."""
+
+    table: Table
+
+    @property
+    def position(self) -> ColumnElement[int]:
+        """Return the column that holds each row's position in its source."""
+        return self.table.c[POSITION]
+
+    def text(self, column: str) -> ColumnElement[str]:
+        """Return a text column."""
+        return self.table.c[column]
+
+    def add(self, connection: Connection, block: Block) -> None:
+        """Add the rows in the caller's transaction; raises driver errors."""
+        if not block.rows:
+            return
+        if isinstance(block.payload, bytes):
+            preparer = connection.dialect.identifier_preparer
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            command = f"COPY {preparer.format_table(self.table)} FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
+            with driver.cursor() as cursor, cursor.copy(command.encode()) as copy:
+                copy.write(block.payload)
+            return
+        names = ", ".join(connection.dialect.identifier_preparer.format_column(column) for column in self.table.c)
+        marks = ", ".join("?" * len(self.table.c))
+        table = connection.dialect.identifier_preparer.format_table(self.table)
+        rows = [tuple(row) for row in block.payload]
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608 (own names)
+
+
+def block_of(dialect: str, positions: Sequence[int], rows: Sequence[Texts]) -> Block:
+    """Return the rows as the dialect takes them fastest. Any thread may call it: it needs no connection.
+
+    A text with a NUL, or with half of a surrogate pair, is a misfit: PostgreSQL stores neither, and on SQLite the first
+    cuts the text short for most readers.
+    """
+    misfits: tuple[Misfit, ...] = ()
+    try:
+        return _block(dialect, positions, rows, misfits)
+    except _Unstorable:
+        misfits = tuple(found for found in map(_unstorable, positions, rows) if found is not None)
+        refused = {misfit.position for misfit in misfits}
+        kept = [(position, row) for position, row in zip(positions, rows, strict=True) if position not in refused]
+        return _block(dialect, [position for position, _ in kept], [row for _, row in kept], misfits)
+
+
+@contextlib.contextmanager
+def temporary_staging(connection: Connection, columns: Sequence[str]) -> Iterator[Staging]:
+    """Yield an empty staging table that only this transaction sees and that ends with it, on any connection."""
+    is_postgresql = connection.dialect.name == "postgresql"
+    table = _table(TEMPORARY, columns, "TEMPORARY", on_commit="DROP" if is_postgresql else None)
+    connection.execute(CreateTable(table))
+    yield Staging(table)
+    if not is_postgresql:
+        connection.execute(DropTable(table))
+
+
+def lasting_staging(connection: Connection, name: str, columns: Sequence[str]) -> Staging:
+    """Return the staging table of that name, made where it does not exist; it stays until `drop_staging`.
+
+    On PostgreSQL it is unlogged: cheap, and emptied when the server itself crashes, so count what should be there.
+    """
+    table = _table(name, columns, *(["UNLOGGED"] if connection.dialect.name == "postgresql" else []))
+    connection.execute(CreateTable(table, if_not_exists=True))
+    return Staging(table)
+
+
+def drop_staging(connection: Connection, name: str) -> None:
+    """Remove a lasting staging table; nothing happens when there is none."""
+    connection.execute(DropTable(_table(name, ()), if_exists=True))
+
+
+class _Unstorable(Exception):
+    """Some text in the block cannot be stored."""
+
+
+def _table(name: str, columns: Sequence[str], *prefixes: str, on_commit: str | None = None) -> Table:
+    return Table(
+        quoted_name(name, quote=True),
+        MetaData(),
+        Column(POSITION, BigInteger, nullable=False),
+        *(Column(quoted_name(column, quote=True), Text) for column in columns),
+        prefixes=list(prefixes),
+        postgresql_on_commit=on_commit,
+    )
+
+
+def _block(dialect: str, positions: Sequence[int], rows: Sequence[Texts], misfits: tuple[Misfit, ...]) -> Block:
+    if dialect == "postgresql":
+        return Block(len(rows), _copy_text(positions, rows), misfits)
+    if any(_holds_unstorable(text) for row in rows for text in row if text and not text.isprintable()):
+        raise _Unstorable
+    return Block(len(rows), [(position, *row) for position, row in zip(positions, rows, strict=True)], misfits)
+
+
+def _copy_text(positions: Sequence[int], rows: Sequence[Texts]) -> bytes:
+    """Return COPY's text format. Most blocks hold nothing to escape, and one look at the whole shows that."""
+    try:
+        lines = [f"{position}\t" + "\t".join(row) for position, row in zip(positions, rows, strict=True)]  # type: ignore[arg-type]
+        text = "\n".join(lines)
+        fields = sum(map(len, rows))
+        is_plain = text.count("\t") == fields and text.count("\n") == len(rows) - 1
+        is_plain = is_plain and "\\" not in text and "\r" not in text
+    except TypeError:  # a NULL among the texts
+        is_plain = False
+    if not is_plain:
+        text = "\n".join(
+            "\t".join((str(position), *(_NULL if field is None else field.translate(_ESCAPES) for field in row)))
+            for position, row in zip(positions, rows, strict=True)
+        )
+    if "\x00" in text:
+        raise _Unstorable
+    try:
+        return (text + "\n").encode() if rows else b""
+    except UnicodeEncodeError as error:
+        raise _Unstorable from error
+
+
+def _unstorable(position: int, row: Texts) -> Misfit | None:
+    for text in row:
+        if text is not None and _holds_unstorable(text):
+            what = "a NUL character" if "\x00" in text else "half of a surrogate pair"
+            return Misfit(position, f"a field holds {what}, which no text can store")
+    return None
+
+
+def _holds_unstorable(text: str) -> bool:
+    if "\x00" in text:
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
