@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import click
 
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, say
+from batchd.cli.rejects import print_rejects, rejects_of
 from batchd.cli.run_text import duration_text, fire_text, progress_text, run_json, state_text
 from batchd.cli.session import config_option, known_job, open_config, open_store
 from batchd.cli.text import cleaned, distance, moment, span
@@ -18,6 +19,7 @@ from batchd.errors import ExitCode
 from batchd.store import queries
 from batchd.store.control import RunUnknown
 from batchd.store.queries import JobView, RunDetail, RunFilter, StoreStatus
+from batchd.store.rejects import RejectView
 
 _MOST_RUNS = 10_000
 
@@ -124,23 +126,36 @@ def runs(
 @click.option(
     "--lines", "-l", type=click.IntRange(0, _MOST_RUNS), default=50, show_default=True, help="Last log lines."
 )
+@click.option(
+    "--rejects",
+    "-r",
+    "most_rejects",
+    type=click.IntRange(0, _MOST_RUNS),
+    default=20,
+    show_default=True,
+    help="First records that the run could not take, with the reasons.",
+)
 @json_option
-def show(config_file: str | None, run_id: int, *, lines: int, as_json: bool) -> None:
-    """Show one run: attempts, progress, result, error and its last log lines.
+def show(config_file: str | None, run_id: int, *, lines: int, most_rejects: int, as_json: bool) -> None:
+    """Show one run: attempts, progress, result, error, rejected records and its last log lines.
 
     \b
       batchd show 42
       batchd show 42 --lines 500
       batchd show 42 --json | jq .run.result
     """
-    with open_store(open_config(config_file)) as store:
+    config = open_config(config_file)
+    with open_store(config) as store:
         detail = queries.run_detail(store, run_id, lines=lines)
-    if detail is None:
-        raise RunUnknown(f"there is no run {run_id}", hint="`batchd runs` lists the newest ones; old ones are pruned")
+        if detail is None:
+            hint = "`batchd runs` lists the newest ones; old ones are pruned"
+            raise RunUnknown(f"there is no run {run_id}", hint=hint)
+        rejected = rejects_of(config, store, detail.run, most_rejects)
     if as_json:
-        emit_json({"run": run_json(detail.run), "attempts": detail.attempts, "log_lines": detail.log_lines})
+        shown = {"attempts": detail.attempts, "rejects": rejected, "log_lines": detail.log_lines}
+        emit_json({"run": run_json(detail.run), **shown})
         return
-    _print_run(detail)
+    _print_run(detail, rejected)
 
 
 @click.command()
@@ -203,7 +218,7 @@ def _next_text(job: JobView, now: datetime) -> str:
     return f"{moment(job.next_run_at)} ({distance(job.next_run_at, now)})"
 
 
-def _print_run(detail: RunDetail) -> None:
+def _print_run(detail: RunDetail, rejected: tuple[RejectView, ...]) -> None:
     run = detail.run
     now = SystemClock().now()
     emit_facts(
@@ -246,6 +261,7 @@ def _print_run(detail: RunDetail) -> None:
         last = failed[-1]
         heading(f"Error of attempt {last.number}: {cleaned(last.error_type)}")
         click.echo(cleaned(last.error_traceback or last.error_message, keep="\n").rstrip())
+    print_rejects(run, rejected)
     if detail.log_lines:
         heading("Log")
         for line in detail.log_lines:

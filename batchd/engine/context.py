@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from batchd.store import checkpoints, results
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.claims import Claim
 from batchd.store.leases import Progress
+from batchd.store.rejects import Reject, keep
 from batchd.telemetry.logs import get_logger
 
 
@@ -85,6 +86,10 @@ class AttemptContext:
     def save_checkpoint(self, connection: Any, database: Database, state: JsonObject) -> None:
         """See `JobContext`."""
         checkpoints.save(connection, database, self._key, state)
+
+    def keep_rejects(self, connection: Any, database: Database, rejects: Sequence[Reject], *, before: int) -> None:
+        """See `JobContext`."""
+        keep(connection, database, self._key, rejects, before=before)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""

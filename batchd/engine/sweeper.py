@@ -1,7 +1,8 @@
-"""Removes checkpoints that nobody will resume from, in the databases of the jobs.
+"""Removes what runs left in the databases of the jobs and nobody needs any more: checkpoints and rejected records.
 
 A run that succeeded needs its checkpoint no more. One that failed or was cancelled keeps it as long as its row is kept,
-so that `batchd retry` goes on where the run stopped. What a crash left behind is found by looking through the table.
+so that `batchd retry` goes on where the run stopped. Rejected records go when retention has removed their run. What a
+crash left behind is found by looking through the tables.
 A database that does not answer waits for its turn, and holds nothing else up.
 """
 
@@ -15,7 +16,7 @@ from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled
 from batchd.loop import Loop
-from batchd.store import checkpoints, results
+from batchd.store import checkpoints, rejects, results
 from batchd.store.checkpoints import CheckpointKey
 
 _SWEEP_EVERY = timedelta(hours=1)
@@ -67,7 +68,12 @@ class Sweeper(Loop):
         return timedelta(seconds=max(0.0, self._sweep_at - monotonic))
 
     def sweep(self) -> int:
-        """Remove every checkpoint of this store whose run succeeded or is gone; return how many."""
+        """Remove this store's checkpoints of runs that succeeded or are gone, and rejects of runs that are gone.
+
+        Return how many checkpoints went.
+        """
+        while not self.is_stopping and rejects.prune(self._database, self._store, self._store_id):
+            pass
         if not checkpoints.has_table(self._database):
             return 0
         removed, last = 0, 0

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
+from batchd.store.rejects import Reject
 
 
 class Params(BaseModel):
@@ -116,6 +117,16 @@ class JobContext(Protocol):
 
     def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
         """Save the resume point inside the chunk's own transaction; raises LeaseLost when a newer attempt exists."""
+        ...
+
+    def keep_rejects(
+        self, connection: Connection, database: Database, rejects: Sequence[Reject], *, before: int
+    ) -> None:
+        """Keep records that the job could not take, inside the chunk's own transaction; `batchd show` prints them.
+
+        `before` says how many the run had before this chunk: count them in the checkpoint. Only the first thousand
+        of a run are kept.
+        """
         ...
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:

@@ -257,3 +257,20 @@ checkpoints = Table(
     PrimaryKeyConstraint("store_id", "run_id"),
     comment="Resume points of unfinished runs, in the database that the job changes, so that both commit together.",
 )
+
+rejects = Table(
+    "batchd_rejects",
+    checkpoint_metadata,
+    Column("store_id", String(36), nullable=False),
+    Column("run_id", BigId, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("fence", BigId, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("position", BigId, nullable=False),
+    Column("key", Text),
+    Column("reason", Text, nullable=False),
+    Column("record", Json),
+    Column("at", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("store_id", "run_id", "number"),
+    comment="Records that a run could not take: position is a line or a record's number. Bounded per run.",
+)

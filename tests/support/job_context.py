@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,8 +24,9 @@ from batchd.db.engine import Database, Interrupts
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import RunInterrupted, StopReason
 from batchd.store.checkpoints import CheckpointKey, save, take_over
+from batchd.store.rejects import Reject, keep
 
-_STORE_ID = "00000000-0000-4000-8000-000000000000"
+STORE_ID = "00000000-0000-4000-8000-000000000000"
 _run_ids = itertools.count(1)
 
 
@@ -126,6 +127,11 @@ class DirectContext:
     def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
         save(connection, database, self._key(), state)
 
+    def keep_rejects(
+        self, connection: Connection, database: Database, rejects: Sequence[Reject], *, before: int
+    ) -> None:
+        keep(connection, database, self._key(), rejects, before=before)
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))
 
@@ -148,4 +154,4 @@ class DirectContext:
         return timedelta(seconds=max(0.0, self._deadline - self.clock.monotonic()))
 
     def _key(self) -> CheckpointKey:
-        return CheckpointKey(store_id=_STORE_ID, run_id=self.run_id, fence=self.fence)
+        return CheckpointKey(store_id=STORE_ID, run_id=self.run_id, fence=self.fence)
