@@ -99,7 +99,7 @@ def test_a_lasting_staging_keeps_its_rows_until_dropped(database: Database) -> N
 
 
 def test_misfits_are_found_among_good_rows(database: Database) -> None:
-    """A bad number, a text too long, a missing value, a CHECK: each is told apart, everything else is stored."""
+    """A bad number, a text that is too long, a missing value, a CHECK: each is told apart, all else is stored."""
     execute(
         database,
         "CREATE TABLE users (id integer PRIMARY KEY, name varchar(10) NOT NULL, born date, "
