@@ -38,8 +38,9 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._active: dict[int, tuple[Dialect, Any]] = {}
+        self._being_cancelled: set[int] = set()
         self._reason: StopReason | None = None
 
     @property
@@ -54,9 +55,22 @@ class Interrupts:
         """
         with self._lock:
             self._reason = self._reason or reason
-            active = list(self._active.values())
-        for dialect, dbapi_connection in active:
+            active = list(self._active)
+        for key in active:
+            self._cancel_one(key, within)
+
+    def _cancel_one(self, key: int, within: timedelta) -> None:
+        with self._lock:
+            if key not in self._active or key in self._being_cancelled:
+                return
+            dialect, dbapi_connection = self._active[key]
+            self._being_cancelled.add(key)
+        try:
             dialect.cancel(dbapi_connection, within=within)
+        finally:
+            with self._lock:
+                self._being_cancelled.discard(key)
+                self._lock.notify_all()
 
     @contextlib.contextmanager
     def tracking(self, dialect: Dialect, connection: Connection) -> Iterator[None]:
@@ -70,6 +84,9 @@ class Interrupts:
             yield
         finally:
             with self._lock:
+                # A cancel under way must hit nobody else: the pool may hand the connection on the next moment.
+                while id(connection) in self._being_cancelled:
+                    self._lock.wait()
                 self._active.pop(id(connection), None)
 
 

@@ -35,7 +35,20 @@ _KEEPALIVES = {
 # Data exceptions, broken constraints, a view's CHECK OPTION, an index entry that is too large, a trigger's RAISE.
 _ROW_STATES = ("22", "23", "44", "54000", "P0001")
 
-_UNAVAILABLE_STATES = frozenset({"57P01", "57P02", "57P03", "53300", "25P03", "25006"})
+_UNAVAILABLE_CLASSES = ("08", "53")
+"""Broken connections; no room: a full disk, memory, too many connections."""
+
+_UNAVAILABLE_STATES = frozenset(
+    {
+        "57P01",  # admin_shutdown, pg_terminate_backend
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now: it is starting
+        "57P05",  # idle_session_timeout
+        "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+        "25006",  # read only: a standby, for now
+    }
+)
 
 
 class PostgresDialect:
@@ -96,7 +109,7 @@ class PostgresDialect:
         if state is None:
             broken = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
             return Failure.UNAVAILABLE if broken else Failure.OTHER
-        if state.startswith("08") or state in _UNAVAILABLE_STATES:
+        if state.startswith(_UNAVAILABLE_CLASSES) or state in _UNAVAILABLE_STATES:
             return Failure.UNAVAILABLE
         return Failure.ROW if state.startswith(_ROW_STATES) else Failure.OTHER
 

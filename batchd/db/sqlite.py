@@ -94,7 +94,14 @@ class SqliteDialect:
             case str(code) if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                 return Failure.LOCK_TIMEOUT
             case str(code) if code.startswith(
-                ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+                (
+                    "SQLITE_CANTOPEN",
+                    "SQLITE_IOERR",
+                    "SQLITE_FULL",
+                    "SQLITE_READONLY",
+                    "SQLITE_CORRUPT",
+                    "SQLITE_NOTADB",
+                )
             ):
                 return Failure.UNAVAILABLE
             case str(code) if code.startswith(("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")):

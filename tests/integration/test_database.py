@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, literal, select, text
 
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, Interrupts, masked
+from batchd.db.sqlite import SqliteDialect
 from batchd.db.types import UtcTimestamp
 from batchd.errors import RunInterrupted, StopReason
 from batchd.store.schema import meta, metadata
+from tests.support.databases import open_database
 
 
 def test_the_databases_clock_is_a_moment_in_utc(database: Database) -> None:
@@ -63,6 +66,41 @@ def test_another_thread_ends_a_running_statement(database: Database) -> None:
     canceller.join()
     with pytest.raises(RunInterrupted), database.reading(interrupts):
         pass
+
+
+class SlowToCancel(SqliteDialect):
+    """A dialect whose cancel takes until somebody lets it go, as one over a slow network does."""
+
+    def __init__(self) -> None:
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def cancel(self, dbapi_connection: Any, *, within: timedelta) -> None:
+        self.began.set()
+        assert self.may_end.wait(10)
+        super().cancel(dbapi_connection, within=within)
+
+
+def test_a_cancel_never_hits_the_next_user_of_a_connection(sqlite_url: str) -> None:
+    """A transaction whose statement is being cancelled keeps its connection until the cancel is over."""
+    database = open_database(sqlite_url)
+    database.dialect = slow = SlowToCancel()
+    interrupts, left = Interrupts(), threading.Event()
+
+    def finish() -> None:
+        with database.reading(interrupts) as connection:
+            connection.execute(text("SELECT 1"))
+            threading.Thread(target=interrupts.cancel, args=(StopReason.CANCELLED,)).start()
+            assert slow.began.wait(10)
+        left.set()
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
+    assert slow.began.wait(10)
+    assert not left.wait(0.3)
+    slow.may_end.set()
+    assert left.wait(10)
+    finishing.join()
+    database.close()
 
 
 def test_a_commit_elsewhere_wakes_a_listener(database: Database) -> None:
