@@ -17,6 +17,7 @@ from batchd.store.schema import outbox, runs, workers
 CHUNK = 1_000
 
 _KEEP_WORKERS = timedelta(days=1)
+_UNFINISHED = [state.value for state in sorted(UNFINISHED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _prune_runs(connection: Connection, database: Database, retention: Retention
         return 0
     doomed = (
         select(ranked.c.id)
-        .where(ranked.c.newest > 1, ranked.c.state.not_in([state.value for state in sorted(UNFINISHED)]))
+        .where(ranked.c.newest > 1, ranked.c.state.not_in(_UNFINISHED))
         .where(or_(*too_old))
         .order_by(ranked.c.id)
     )
@@ -94,7 +95,9 @@ def _prune_runs(connection: Connection, database: Database, retention: Retention
 def _prune(connection: Connection, table: Table, doomed: Select[int] | Select[str]) -> int:
     ids = connection.execute(doomed.limit(CHUNK)).scalars().all()
     if ids:
-        connection.execute(delete(table).where(table.c.id.in_(ids)))
+        # Asked again: a `batchd retry` may have queued one of them in this very moment.
+        still = [table.c.state.not_in(_UNFINISHED)] if table is runs else []
+        connection.execute(delete(table).where(table.c.id.in_(ids), *still))
     return len(ids)
 
 

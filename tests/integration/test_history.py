@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from batchd.db.engine import Database
 from batchd.store import outbox
@@ -14,6 +15,7 @@ from batchd.store.migrate import migrate
 from batchd.store.schema import outbox as outbox_table
 from batchd.store.schema import runs, workers
 from tests.support.store_rows import add_attempt, add_log_line, add_run, add_schedule, add_worker
+from tests.support.waiting import wait_until
 
 DAY = timedelta(days=1)
 
@@ -63,3 +65,26 @@ def test_old_notices_and_dead_daemons_go(store: Database) -> None:
     assert prune(store, Retention(None, None, DAY)) == Pruned(0, 1, 1)
     with store.reading() as connection:
         assert connection.execute(select(workers.c.id)).scalars().all() == ["alive"]
+
+
+def test_a_run_that_is_retried_this_moment_is_not_removed(store: Database) -> None:
+    """Retention had it on its list; what the retry commits in between counts."""
+    if store.dialect.name == "sqlite":
+        return  # the one writer there is does both in turn
+    ids = [add_run(store, "failed"), add_run(store, "succeeded")]
+    removed: list[Pruned] = []
+    pruning = threading.Thread(target=lambda: removed.append(prune(store, Retention(1, None, DAY))))
+    with store.writing() as connection:
+        connection.execute(update(runs).where(runs.c.id == ids[0]).values(state="queued", finished_at=None))
+        pruning.start()
+        wait_until(lambda: waits_for_a_lock(store), what="the removal waits for the retry")
+    pruning.join(10)
+    assert removed
+    assert kept(store) == ids
+
+
+def waits_for_a_lock(store: Database) -> bool:
+    """Return whether a DELETE waits for somebody."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE%'"
+    with store.reading() as connection:
+        return bool(connection.execute(text(waiting)).scalar_one())
