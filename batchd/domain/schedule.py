@@ -44,6 +44,9 @@ _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "satu
 _AT_TIME = re.compile(r"every\s+(.+?)\s+at\s+(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _EXAMPLES = 'for example "*/5 * * * *", "@daily", "every 5m", "every monday at 18:30" or "at 2027-01-01T00:00"'
 _SECOND = timedelta(seconds=1)
+_LONGEST_GAP = timedelta(days=2)
+"""More than any zone has ever skipped: a day, where the date line moved."""
+
 _CRON_FIELDS = (5, 6)
 
 
@@ -137,9 +140,7 @@ class CronRule(Rule):
 
     def _next_by_wall_clock(self, moment: datetime) -> datetime | None:
         """Walk the wall clock's fire times, each of which happens exactly once."""
-        # A fire in a gap happens after it: the wall clock may already be past the time that is still to be served.
-        start = _wall(moment, self._zone) - timedelta(days=2)
-        for wall in self._walls_after(start):
+        for wall in self._walls_after(self._unserved_from(moment)):
             fire = _first_moment_of(wall, self._zone)
             if fire > moment:
                 return fire
@@ -169,13 +170,20 @@ class CronRule(Rule):
 
     def _next_after_gap(self, moment: datetime) -> datetime | None:
         """Return the end of the next gap that swallows a fire time, if it comes before the next ordinary one."""
-        start = _wall(moment, self._zone) - timedelta(days=2)
-        for wall in self._walls_after(start):
+        for wall in self._walls_after(self._unserved_from(moment)):
             fire = _first_moment_of(wall, self._zone)
             if fire <= moment:
                 continue
             return fire if _wall(fire, self._zone) != wall else None
         return None
+
+    def _unserved_from(self, moment: datetime) -> datetime:
+        """Return from which time on the wall clock there may be fires after the moment."""
+        wall = _wall(moment, self._zone)
+        if _offset(moment - _LONGEST_GAP, self._zone) == _offset(moment, self._zone):
+            return wall
+        # A fire in a gap happens after it: the wall clock may already be past the time that is still to be served.
+        return wall - _LONGEST_GAP
 
     def _walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the naive wall clock times that match the fields, after `wall`."""
