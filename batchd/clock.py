@@ -18,8 +18,12 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary point; never goes backwards."""
+        """Return seconds since an arbitrary point, those asleep included; never goes backwards."""
         ...
+
+
+# Linux stops CLOCK_MONOTONIC while a machine sleeps, and a lease goes on meanwhile: only CLOCK_BOOTTIME notices.
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
@@ -31,4 +35,4 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """Return seconds since an arbitrary point; never goes backwards."""
-        return time.monotonic()
+        return time.clock_gettime(_ELAPSED)

@@ -5,7 +5,7 @@
         └── wake: NOTIFY, a free thread     │   └─ checkpoint, progress, "am I told to stop?"
                                             │
     lease keeper: renews every lease, hears of cancel requests, writes progress
-    stopper:      timeouts, cancelled SQL, threads that are stuck
+    stopper:      timeouts, leases not to be trusted, cancelled SQL, stuck threads; never asks the store
     reaper:       takes back the runs of workers that fell silent
     sweepers:     remove checkpoints that nobody will resume from, one for each database of the jobs
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.db.storable import storable_json, storable_text
 from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision, decide
 from batchd.domain.job import JsonObject
 from batchd.domain.retry import delay_after
@@ -21,6 +22,8 @@ from batchd.jobs.contract import Kind
 from batchd.store.finish import Ending
 
 _TRACEBACK_BYTES = 16_000
+_MESSAGE_BYTES = 8_000
+_RESULT_BYTES = 1_000_000
 
 _OUTCOMES = {
     StopReason.SHUTDOWN: AttemptOutcome.RELEASED,
@@ -40,7 +43,11 @@ class Catalog:
 
 def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
     """Run the attempt on this thread and return how it ended, without secrets; never raises."""
-    ending = _executed(running, catalog, around)
+    try:
+        ending = _executed(running, catalog, around)
+    except Exception as fault:  # noqa: BLE001 (a row of nonsense must not end a worker thread)
+        failed = Decision(RunState.FAILED, Reason.ERROR, None)
+        ending = Ending(running.claim, AttemptOutcome.FAILED, failed, None, _described(fault))
     error = ending.error
     if error is not None:
         error = AttemptError(error.type, around.mask(error.message), around.mask(error.traceback))
@@ -54,18 +61,28 @@ def _executed(running: RunningAttempt, catalog: Catalog, around: Surroundings) -
         running.raise_if_stopping()
         result = _plain(kind.run(params, context))
         return _ending(running, AttemptOutcome.SUCCEEDED, result=result)
-    except RunInterrupted as interrupted:
-        return _interrupted(running, running.stop_reason or interrupted.reason)
     except LeaseLost:
         return _ending(running, AttemptOutcome.LOST)
     except ParamsInvalid as error:
         quarantined = Decision(RunState.QUARANTINED, Reason.NOT_UNDERSTOOD, None)
         return Ending(running.claim, AttemptOutcome.FAILED, quarantined, None, _described(error))
     except BaseException as error:  # noqa: BLE001 (a job's SystemExit must not end a worker thread)
-        if running.stop_reason is not None and running.interrupts.reason is not None:
-            # The kind wrapped the error of the statement that we cancelled: the stop is the reason, not the error.
+        if running.stop_reason is not None and (running.interrupts.reason is not None or _is_unwinding(error)):
+            # Whatever the kind, or a rollback on the way, made of it: the stop is the reason, not the error.
             return _interrupted(running, running.stop_reason)
         return _failed(running, error)
+
+
+def _is_unwinding(error: BaseException) -> bool:
+    """Return whether the error came up because the attempt was told to stop."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, RunInterrupted):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], Any]:
@@ -98,7 +115,7 @@ def _interrupted(running: RunningAttempt, reason: StopReason) -> Ending:
 
 def _failed(running: RunningAttempt, error: BaseException) -> Ending:
     retryable = error.retryable if isinstance(error, JobError) else True
-    result = error.result if isinstance(error, JobError) else None
+    result = _bounded(storable_json(error.result)) if isinstance(error, JobError) and error.result else None
     return _ending(running, AttemptOutcome.FAILED, retryable=retryable, result=result, error=_described(error))
 
 
@@ -128,20 +145,21 @@ def _described(error: BaseException) -> AttemptError:
     # A known failure explains itself; a traceback is for the unknown ones. It never shows local variables.
     known = isinstance(error, BatchdError)
     stack = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_BYTES:]
-    return AttemptError(type(error).__name__, _storable(message), stack and _storable(stack))
+    return AttemptError(type(error).__name__, storable_text(message)[:_MESSAGE_BYTES], stack and storable_text(stack))
 
 
 def _plain(result: Any) -> JsonObject:
     """Return the result as JSON that every store accepts; raises JobError for a kind that returns anything else."""
     try:
-        plain = json.loads(_storable(json.dumps(result if result is not None else {}, allow_nan=False)))
-    except (TypeError, ValueError) as error:
+        plain = json.loads(json.dumps(result if result is not None else {}, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise JobError(f"the kind returned what is not JSON: {error}", retryable=False) from error
     if not isinstance(plain, dict):
         raise JobError(f"the kind returned {type(plain).__name__} instead of an object", retryable=False)
-    return plain
+    return _bounded(storable_json(plain))
 
 
-def _storable(text: str) -> str:
-    """Return the text without NUL, which PostgreSQL does not store, neither raw nor as a JSON escape."""
-    return text.replace("\x00", "").replace("\\u0000", "")
+def _bounded(result: JsonObject) -> JsonObject:
+    """Return the result, or what is left of one that is too large for a row: the work is done all the same."""
+    size = len(json.dumps(result))
+    return result if size <= _RESULT_BYTES else {"truncated": True, "size_bytes": size}

@@ -10,9 +10,10 @@ from typing import Any
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
+from batchd.db.storable import storable_count, storable_text
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.engine.running import RunningAttempt
-from batchd.errors import ParamsInvalid
+from batchd.errors import ParamsInvalid, StopReason
 from batchd.jobs.contract import Log
 from batchd.store import checkpoints, results
 from batchd.store.checkpoints import CheckpointKey
@@ -93,10 +94,13 @@ class AttemptContext:
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""
-        self._running.report(Progress(done, total, self._around.mask(note)))
+        note = None if note is None else storable_text(self._around.mask(note))
+        self._running.report(Progress(storable_count(done), None if total is None else storable_count(total), note))
 
     def raise_if_stopping(self) -> None:
-        """See `JobContext`."""
+        """See `JobContext`. Also stops an attempt by itself whose lease cannot be trusted any more."""
+        if self._running.trusted_until < self._around.clock.monotonic():
+            self._running.tell_to_stop(StopReason.LEASE_LOST)
         self._running.raise_if_stopping()
 
     def wait(self, pause: timedelta) -> None:

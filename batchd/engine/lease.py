@@ -1,4 +1,8 @@
-"""Keeps the leases: renews them, stops attempts whose lease cannot be trusted any more, hears of cancel requests."""
+"""Keeps the leases: renews them, and hears of cancel requests.
+
+A store that does not answer can hold this loop's thread for longer than a lease. So it is the stopper, which never
+asks the store, that stops attempts whose lease cannot be trusted any more.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _AWAY = (DatabaseUnavailable, LockTimeout, StatementCancelled)
 
 
 class LeaseKeeper(Loop):
-    """Every second: trust, progress, cancel requests; every heartbeat: renew all leases in one statement."""
+    """Every second: progress and cancel requests; every heartbeat: renew all leases in one statement."""
 
     def __init__(self, store: Database, terms: LeaseTerms, worker_id: str, in_hand: InHand, clock: Clock) -> None:
         super().__init__("lease-keeper", clock)
@@ -37,7 +41,6 @@ class LeaseKeeper(Loop):
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Do what is due; an unreachable store is told once and tried again a second later."""
-        self._stop_untrusted()
         attempts = self._in_hand.all()
         try:
             if self._clock.monotonic() >= self._renew_at:
@@ -68,12 +71,6 @@ class LeaseKeeper(Loop):
                 self._lose(attempt)
         self._cancel(renewal.cancel_requested)
         self._renew_at = asked_at + self._terms.heartbeat.total_seconds()
-
-    def _stop_untrusted(self) -> None:
-        now = self._clock.monotonic()
-        for attempt in self._in_hand.all():
-            if not attempt.is_ended and attempt.trusted_until < now:
-                self._lose(attempt)
 
     def _lose(self, attempt: RunningAttempt) -> None:
         if attempt.tell_to_stop(StopReason.LEASE_LOST):

@@ -38,8 +38,12 @@ class LineWriter(Loop):
         while lines := self._buffer.take():
             try:
                 log_lines.write(self._store, lines)
-            except Exception:
+            except BatchdError:
                 self._buffer.give_back(lines)
+                raise
+            except Exception:
+                # The store works and refuses these: held back, they would keep all later ones waiting.
+                self._buffer.drop(lines)
                 raise
         dropped = self._buffer.take_dropped()
         if dropped:

@@ -1,4 +1,7 @@
-"""Ends attempts for real: timeouts, and the SQL of every attempt that was told to stop."""
+"""Ends attempts for real: timeouts, leases that cannot be trusted, and the SQL of whoever was told to stop.
+
+It never asks the store: when that hangs, somebody must still be able to stop the attempts.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,14 @@ class Stopper(Loop):
         attempts = [attempt for attempt in self._in_hand.all() if not attempt.is_ended]
         pause = _IDLE
         for attempt in attempts:
+            if attempt.trusted_until < monotonic and attempt.tell_to_stop(StopReason.LEASE_LOST):
+                self._log.warning("lease.lost", run_id=attempt.claim.run_id, fence=attempt.claim.fence)
             if attempt.deadline is not None and attempt.stop_reason is None:
                 if attempt.deadline <= monotonic:
                     self._time_out(attempt)
                 else:
                     pause = min(pause, timedelta(seconds=attempt.deadline - monotonic))
+        for attempt in attempts:
             if attempt.stop_reason is not None:
                 pause = min(pause, _TURN)
                 self._end(attempt, monotonic)

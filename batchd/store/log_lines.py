@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from batchd.db.engine import Database
+from batchd.db.storable import storable_json, storable_text
 from batchd.store.schema import log_lines, runs
 
 MOST_LINES = 500
@@ -58,6 +58,11 @@ class LineBuffer:
         with self._lock:
             self._lines.extendleft(reversed(lines))
 
+    def drop(self, lines: list[Mapping[str, Any]]) -> None:
+        """Count lines that the store refuses as dropped."""
+        with self._lock:
+            self.dropped += len(lines)
+
     def take_dropped(self) -> int:
         """Return and forget how many lines were dropped."""
         with self._lock:
@@ -75,9 +80,9 @@ def write(store: Database, lines: list[Mapping[str, Any]]) -> None:
                 "run_id": line["run_id"],
                 "at": datetime.fromisoformat(line["ts"]),
                 "level": line["level"],
-                "event": line["event"],
-                "message": _storable(str(line["msg"])),
-                "fields": json.loads(_storable(json.dumps(_aside(line), default=str))),
+                "event": storable_text(str(line["event"])),
+                "message": storable_text(str(line["msg"])),
+                "fields": storable_json(_aside(line)),
             }
             for line in lines
             if line["run_id"] in known
@@ -88,8 +93,3 @@ def write(store: Database, lines: list[Mapping[str, Any]]) -> None:
 
 def _aside(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key not in _ASIDE}
-
-
-def _storable(text: str) -> str:
-    """Return the text without NUL, which PostgreSQL does not store, neither raw nor as a JSON escape."""
-    return text.replace("\x00", "").replace("\\u0000", "")

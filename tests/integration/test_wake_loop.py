@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 
@@ -32,7 +31,7 @@ def listening(database: Database, heard: SimpleQueue[frozenset[Topic]]) -> Itera
     loop.start()
     assert heard.get(timeout=10) == frozenset(Topic), "a new listener may have missed anything"
     yield loop
-    assert loop.stop(time.monotonic() + 10)
+    assert loop.stop(SystemClock().monotonic() + 10)
     loop.close()
 
 
@@ -60,6 +59,6 @@ def test_a_broken_connection_is_replaced_and_everybody_woken(
             "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
         )
     assert heard.get(timeout=10) == frozenset(Topic)
-    assert loop.stop(time.monotonic() + 10)
+    assert loop.stop(SystemClock().monotonic() + 10)
     loop.close()
     store.close()
