@@ -14,8 +14,8 @@ from batchd.domain.run import Reason, RunState
 from batchd.engine.running import InHand
 from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled
 from batchd.loop import Loop
-from batchd.store import claims
 from batchd.store.finish import Ending, finish
+from batchd.store.release import release
 
 _BATCH = 200
 _IDLE = timedelta(seconds=60)
@@ -72,14 +72,15 @@ class Finisher(Loop):
 
     def _write(self, batch: list[Ending]) -> None:
         given_back = [ending.claim for ending in batch if _is_given_back(ending)]
-        claims.release(self._store, given_back)
+        release(self._store, given_back)
         ended = [ending for ending in batch if not _is_given_back(ending)]
-        recorded = finish(self._store, ended) if ended else frozenset()
+        recorded = finish(self._store, ended) if ended else ()
         self._in_hand.remove([ending.claim for ending in batch])
+        for ending in recorded:
+            self._on_recorded(ending)
+        ours = {ending.claim.run_id for ending in recorded}
         for ending in ended:
-            if ending.claim.run_id in recorded:
-                self._on_recorded(ending)
-            else:
+            if ending.claim.run_id not in ours:
                 self._log.warning("lease.lost", run_id=ending.claim.run_id, fence=ending.claim.fence)
 
 

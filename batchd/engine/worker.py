@@ -11,8 +11,10 @@ from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.engine.running import InHand, RunningAttempt
 from batchd.engine.settings import EngineSettings
+from batchd.errors import BatchdError
 from batchd.loop import Loop
 from batchd.store import claims
+from batchd.store.release import release, release_orphans
 
 _LOOK_AT_LEAST_EVERY = timedelta(seconds=5)
 _BLOCKED_PAUSE = timedelta(seconds=1)
@@ -99,10 +101,16 @@ class Dispatcher(Loop):
         self._worker_id = worker_id
         self._waiting = waiting
         self._in_hand = in_hand
+        self._unreturned: list[RunningAttempt] = []
+        self._has_lost_track = False
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Claim what the threads can take, and return how long nothing new can be expected."""
-        self.give_back(self._waiting.take_back_stale())
+        if self._has_lost_track:
+            self._find_orphans()
+        self._unreturned += self._waiting.take_back_stale()
+        self.give_back(self._unreturned)
+        self._unreturned = []
         wanted = self._waiting.wanted()
         if wanted <= 0:
             return timedelta(seconds=_START_WITHIN_SECONDS) if self._waiting.count() else _LOOK_AT_LEAST_EVERY
@@ -119,14 +127,26 @@ class Dispatcher(Loop):
         """Release claims that no thread has taken up."""
         if attempts:
             given = [attempt.claim for attempt in attempts]
-            claims.release(self._store, given)
+            release(self._store, given)
             self._in_hand.remove(given)
+
+    def _find_orphans(self) -> None:
+        """Give back what a claim took whose answer got lost: nobody else knows of it before its lease ends."""
+        known = [attempt.claim.run_id for attempt in self._in_hand.all()]
+        orphans = release_orphans(self._store, self._worker_id, known)
+        self._has_lost_track = False
+        if orphans:
+            self._log.info("run.lost", runs=list(orphans))
 
     def _claim(self, limit: int) -> int:
         asked_at = self._clock.monotonic()
         lease = self._settings.lease
         request = claims.ClaimRequest(self._worker_id, limit, lease.length, self._room())
-        claimed = claims.claim(self._store, request)
+        try:
+            claimed = claims.claim(self._store, request)
+        except BatchdError:
+            self._has_lost_track = True
+            raise
         attempts = [
             RunningAttempt(claim, trusted_until=lease.trusted_until(asked_at), claimed_at=asked_at) for claim in claimed
         ]

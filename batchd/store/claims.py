@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from batchd.db.engine import Database
-from batchd.domain.attempt import AttemptOutcome
+from batchd.db.storable import storable_text
 from batchd.domain.job import Backoff, JsonObject, RetryPolicy
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
 from batchd.store.schema import attempts, runs
+
+_UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError)
+"""What a row that somebody edited by hand can raise when it is read."""
+
+_LATE_AT_ONCE = 1_000
+_LONGEST_DELAY = timedelta(days=3650).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ def claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
     """Claim up to `limit` runs, best priority first, then the longest waiting. One transaction.
 
     Two runs with the same concurrency key are never claimed together; where two daemons race for the same key, the
-    unique index decides and the loser tries again one by one.
+    unique index decides and the loser tries again one by one. A row that cannot even be read (somebody edited it) is
+    quarantined and holds up no other.
     """
     try:
         return _claim(store, request)
@@ -64,18 +71,59 @@ def claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
             return _claim(store, single)
         except IntegrityError:
             return ()
+    except _UNREADABLE:
+        return _claim_one_by_one(store, request)
 
 
-def _claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
+def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> tuple[Claim, ...]:
     with store.writing() as connection:
+        while chosen := _choose(connection, store, request, only):
+            taken = _take(connection, store, request, chosen)
+            if taken:
+                return taken
+            # All of them were too late, and are `missed` now: look at those behind them.
+            _expire(connection, store, runs.c.id.in_(_late_ids(store)))
+    return ()
+
+
+def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
+    with store.reading() as connection:
         chosen = _choose(connection, store, request)
-        if not chosen:
-            return ()
-        return _take(connection, store, request, chosen)
+    claimed: list[Claim] = []
+    for run_id in chosen:
+        try:
+            claimed += _claim(store, request, only=run_id)
+        except IntegrityError:
+            continue  # another daemon was faster
+        except _UNREADABLE as error:
+            _quarantine(store, run_id, f"the row cannot be read: {error}")
+    return tuple(claimed)
 
 
-def _choose(connection: Connection, store: Database, request: ClaimRequest) -> list[int]:
-    """Return ids of claimable runs, locked, at most one for each concurrency key."""
+def _quarantine(store: Database, run_id: int, why: str) -> None:
+    with store.writing() as connection:
+        changed = connection.execute(
+            update(runs)
+            .where(runs.c.id == run_id, runs.c.state == RunState.QUEUED.value)
+            .values(
+                state=RunState.QUARANTINED.value,
+                reason=Reason.NOT_UNDERSTOOD.value,
+                error=storable_text(why),
+                finished_at=store.dialect.now(),
+            )
+            .returning(runs.c.schedule_id)
+        ).one_or_none()
+        if changed is not None:
+            facts: JsonObject = {
+                "state": RunState.QUARANTINED.value,
+                "reason": Reason.NOT_UNDERSTOOD.value,
+                "error": why,
+            }
+            outbox.add(connection, store, "run.quarantined", run_id, changed.schedule_id, facts)
+
+
+def _choose(connection: Connection, store: Database, request: ClaimRequest, only: int | None = None) -> list[int]:
+    """Return ids of claimable runs, locked, at most one for each concurrency key; `only` asks for that one."""
     busy = runs.alias("busy")
     full = [queue for queue, room in request.room.items() if room <= 0]
     key_is_free = or_(
@@ -91,6 +139,7 @@ def _choose(connection: Connection, store: Database, request: ClaimRequest) -> l
             runs.c.available_at <= store.dialect.now(),
             key_is_free,
             *([runs.c.queue.not_in(full)] if full else []),
+            *([runs.c.id == only] if only is not None else []),
         )
         .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
         .limit(request.limit)
@@ -116,24 +165,7 @@ def _within_limits(rows: Sequence[Any], room: Mapping[str, int]) -> list[int]:
 
 def _take(connection: Connection, store: Database, request: ClaimRequest, chosen: Sequence[int]) -> tuple[Claim, ...]:
     now = store.dialect.now()
-    too_late = and_(
-        runs.c.start_deadline_at.is_not(None), runs.c.start_deadline_at < now, runs.c.attempt == 0, runs.c.fence == 0
-    )
-    missed = connection.execute(
-        update(runs)
-        .where(runs.c.id.in_(chosen), too_late)
-        .values(state=RunState.MISSED.value, reason=Reason.START_DEADLINE.value, finished_at=now)
-        .returning(runs.c.id, runs.c.schedule_id)
-    ).all()
-    outbox.add_all(
-        connection,
-        store,
-        [
-            outbox.notice("run.missed", run_id=row.id, schedule_id=row.schedule_id, reason=Reason.START_DEADLINE.value)
-            for row in missed
-        ],
-    )
-    late = {row.id for row in missed}
+    late = _expire(connection, store, runs.c.id.in_(chosen))
     taken = connection.execute(
         update(runs)
         .where(runs.c.id.in_([run_id for run_id in chosen if run_id not in late]))
@@ -172,6 +204,35 @@ def _take(connection: Connection, store: Database, request: ClaimRequest, chosen
     return tuple(_claim_of(row) for row in ordered)
 
 
+def _too_late(store: Database) -> ColumnElement[bool]:
+    return and_(
+        runs.c.state == RunState.QUEUED.value,
+        runs.c.start_deadline_at.is_not(None),
+        runs.c.start_deadline_at < store.dialect.now(),
+        runs.c.attempt == 0,
+        runs.c.fence == 0,
+    )
+
+
+def _late_ids(store: Database) -> Select[int]:
+    late = select(runs.c.id).where(_too_late(store)).order_by(runs.c.id)
+    return late.limit(_LATE_AT_ONCE).with_for_update(skip_locked=True)
+
+
+def _expire(connection: Connection, store: Database, which: ColumnElement[bool]) -> frozenset[int]:
+    """Account for those of the runs whose start deadline has passed as `missed`, and return their ids."""
+    missed = connection.execute(
+        update(runs)
+        .where(which, _too_late(store))
+        .values(state=RunState.MISSED.value, reason=Reason.START_DEADLINE.value, finished_at=store.dialect.now())
+        .returning(runs.c.id, runs.c.schedule_id)
+    ).all()
+    facts = {"state": RunState.MISSED.value, "reason": Reason.START_DEADLINE.value}
+    notices = [outbox.notice("run.missed", run_id=row.id, schedule_id=row.schedule_id, **facts) for row in missed]
+    outbox.add_all(connection, store, notices)
+    return frozenset(row.id for row in missed)
+
+
 def _claim_of(row: Row[Any]) -> Claim:
     return Claim(
         run_id=row.id,
@@ -191,17 +252,16 @@ def _claim_of(row: Row[Any]) -> Claim:
 
 def _retry_policy(stored: JsonObject, max_attempts: int) -> RetryPolicy:
     """Return the policy of a row; one that somebody edited into nonsense means a plain minute between attempts."""
+    minute = timedelta(minutes=1)
     try:
-        return RetryPolicy(
-            max_attempts=max_attempts,
-            backoff=Backoff(str(stored["backoff"])),
-            delay=timedelta(seconds=float(stored["delay_seconds"])),  # type: ignore[arg-type]
-            max_delay=timedelta(seconds=float(stored["max_delay_seconds"])),  # type: ignore[arg-type]
-            jitter=float(stored["jitter"]),  # type: ignore[arg-type]
-        )
-    except (KeyError, TypeError, ValueError):
-        minute = timedelta(minutes=1)
+        delay, longest = float(stored["delay_seconds"]), float(stored["max_delay_seconds"])  # type: ignore[arg-type]
+        jitter = float(stored["jitter"])  # type: ignore[arg-type]
+        backoff = Backoff(str(stored["backoff"]))
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return RetryPolicy(max_attempts, Backoff.FIXED, minute, minute, 0.0)
+    if not (0 <= delay <= _LONGEST_DELAY and 0 <= longest <= _LONGEST_DELAY and 0 <= jitter <= 1):
+        return RetryPolicy(max_attempts, Backoff.FIXED, minute, minute, 0.0)
+    return RetryPolicy(max_attempts, backoff, timedelta(seconds=delay), timedelta(seconds=longest), jitter)
 
 
 def next_available_at(store: Database) -> timedelta | None:
@@ -213,32 +273,3 @@ def next_available_at(store: Database) -> timedelta | None:
             )
         ).one()
     return None if row.at is None else max(row.at - row.now, timedelta(0))
-
-
-def release(store: Database, claims: Collection[Claim]) -> None:
-    """Give claimed runs back as they were: available at once, no attempt used up. One transaction, fenced."""
-    if not claims:
-        return
-    ordered = sorted(claims, key=lambda claimed: claimed.run_id)
-    with store.writing() as connection:
-        returned = [claimed for claimed in ordered if _release_one(connection, claimed)]
-        if returned:
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.run_id == bindparam("run"), attempts.c.fence == bindparam("token"))
-                .values(outcome=AttemptOutcome.RELEASED.value, finished_at=store.dialect.now()),
-                [{"run": claimed.run_id, "token": claimed.fence} for claimed in returned],
-            )
-            notices = [
-                outbox.notice("run.released", run_id=claimed.run_id, schedule_id=claimed.job) for claimed in returned
-            ]
-            outbox.add_all(connection, store, notices)
-
-
-def _release_one(connection: Connection, claimed: Claim) -> bool:
-    released = connection.execute(
-        update(runs)
-        .where(runs.c.id == claimed.run_id, runs.c.fence == claimed.fence, runs.c.state == RunState.RUNNING.value)
-        .values(state=RunState.QUEUED.value, attempt=runs.c.attempt - 1, worker=None, lease_until=None)
-    )
-    return released.rowcount == 1

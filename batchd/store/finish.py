@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Double, Update, bindparam, update
+from sqlalchemy import Connection, Double, Update, bindparam, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision
 from batchd.domain.job import JsonObject
-from batchd.domain.run import RunState
+from batchd.domain.run import Reason, RunState
 from batchd.errors import LeaseLost
 from batchd.store import outbox
 from batchd.store.claims import Claim
@@ -41,18 +41,20 @@ class Ending:
     checkpointed: tuple[str, ...] = ()
 
 
-def finish(store: Database, endings: Sequence[Ending]) -> frozenset[int]:
-    """Record the endings in one transaction; return the ids of the runs that were still this daemon's own.
+def finish(store: Database, endings: Sequence[Ending]) -> tuple[Ending, ...]:
+    """Record the endings in one transaction; return those of runs that were still this daemon's own, as recorded.
 
-    An ending whose run is not returned matched no row: its lease was lost, and whoever holds the run now records it.
+    An ending that is not returned matched no row: its lease was lost, and whoever holds the run now records it. One
+    that an earlier call has recorded, while the answer to its commit got lost, is returned again. A run that somebody
+    wants cancelled is not queued again: its ending is returned as cancelled.
     """
     ordered = sorted(endings, key=lambda ending: ending.claim.run_id)
     try:
         _finish_together(store, ordered)
     except LeaseLost:
         # Rare: find out whose it was, one by one.
-        ordered = _finish_singly(store, ordered)
-    return frozenset(ending.claim.run_id for ending in ordered)
+        return tuple(_finish_singly(store, ordered))
+    return tuple(ordered)
 
 
 def _finish_together(store: Database, endings: Sequence[Ending]) -> None:
@@ -62,19 +64,42 @@ def _finish_together(store: Database, endings: Sequence[Ending]) -> None:
             alike = [ending for ending in endings if _shape(ending) == shape]
             finished = connection.execute(_finish_statement(store, *shape), [_values(ending) for ending in alike])
             if finished.rowcount != len(alike):
-                raise LeaseLost(f"{len(alike) - finished.rowcount} of {len(alike)} runs have been taken over")
+                raise LeaseLost(
+                    f"{len(alike) - finished.rowcount} of {len(alike)} runs have been taken over or cancelled"
+                )
         _record(connection, store, endings)
 
 
 def _finish_singly(store: Database, endings: Sequence[Ending]) -> list[Ending]:
     with store.writing() as connection:
-        ours = [
-            ending
+        known = [ending for ending in endings if _is_recorded(connection, ending)]
+        fresh = [
+            recorded
             for ending in endings
-            if connection.execute(_finish_statement(store, *_shape(ending)), _values(ending)).rowcount == 1
+            if ending not in known and (recorded := _finish_one(connection, store, ending)) is not None
         ]
-        _record(connection, store, ours)
-    return ours
+        _record(connection, store, fresh)
+    return known + fresh
+
+
+def _is_recorded(connection: Connection, ending: Ending) -> bool:
+    """Return whether the attempt's row says already that it ended so."""
+    claimed = ending.claim
+    said = connection.execute(
+        select(attempts.c.outcome).where(attempts.c.run_id == claimed.run_id, attempts.c.fence == claimed.fence)
+    ).scalar_one_or_none()
+    return said == ending.outcome.value
+
+
+def _finish_one(connection: Connection, store: Database, ending: Ending) -> Ending | None:
+    decision = ending.decision
+    possible = [ending]
+    if decision.retry_in is not None:
+        possible.append(replace(ending, decision=Decision(RunState.CANCELLED, Reason.REQUESTED, None)))
+    for each in possible:
+        if connection.execute(_finish_statement(store, *_shape(each)), _values(each)).rowcount == 1:
+            return each
+    return None
 
 
 def _record(connection: Connection, store: Database, endings: Sequence[Ending]) -> None:
@@ -127,13 +152,10 @@ def _finish_statement(store: Database, is_again: bool, has_result: bool) -> Upda
         changes["finished_at"] = store.dialect.now()
     if has_result:
         changes["result"] = bindparam("outcome", type_=runs.c.result.type)
-    return (
-        update(runs)
-        .where(
-            runs.c.id == bindparam("run"), runs.c.fence == bindparam("token"), runs.c.state == RunState.RUNNING.value
-        )
-        .values(changes)
-    )
+    mine = [runs.c.id == bindparam("run"), runs.c.fence == bindparam("token"), runs.c.state == RunState.RUNNING.value]
+    if is_again:
+        mine.append(runs.c.cancel_requested_at.is_(None))
+    return update(runs).where(*mine).values(changes)
 
 
 def _values(ending: Ending) -> dict[str, Any]:
