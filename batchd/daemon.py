@@ -32,7 +32,7 @@ from batchd.domain.lease import LeaseTerms
 from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
-from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode
+from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode, LockTimeout, StatementCancelled
 from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
@@ -44,6 +44,10 @@ from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
 from batchd.wake_loop import WakeLoop
+
+LEASE = LeaseTerms(length=timedelta(seconds=30), heartbeat=timedelta(seconds=10))
+REAP_EVERY = timedelta(seconds=5)
+"""A dead worker's run goes on when its lease has ended and the reaper has looked: within 35 s."""
 
 _LOOK_EVERY = timedelta(seconds=1)
 _STOP_NOTICED = timedelta(seconds=0.1)
@@ -104,6 +108,7 @@ class Daemon:
         self._store = store
         self._stop = stop
         self._clock = clock
+        self._began_at = clock.now()
         self._worker = workers.this_process()
         self._engine = Engine(
             store=store,
@@ -127,21 +132,18 @@ class Daemon:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
         if not self._reach_store(no_wait=no_wait):
             return ExitCode.OK
-        if migrate.migrate(self._store):
-            log.info("store.migrated")
-        reconcile(self._store, self._config.jobs, self._clock)
         self._engine.start()
         self._scheduler.start()
         for loop in self._side_loops():
             loop.start()
         log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
         code = self._serve()
-        self._shut_down()
+        self._shut_down(code)
         log.info("service.stopped", exit_code=int(code))
         return code
 
     def _reach_store(self, *, no_wait: bool) -> bool:
-        """Wait until the store answers; return False when a stop came first.
+        """Wait until the store answers and is up to date; return False when a stop came first.
 
         A thread does the connecting: the C library can hang in it for longer than whoever stops the daemon waits.
         """
@@ -149,7 +151,7 @@ class Daemon:
 
         def reach() -> None:
             try:
-                reached.set_result(self._waiting(no_wait=no_wait)(self._ping))
+                reached.set_result(self._waiting(no_wait=no_wait)(self._prepare))
             except BaseException as error:  # noqa: BLE001 (handed to the main thread)
                 reached.set_exception(error)
 
@@ -167,7 +169,7 @@ class Daemon:
             log.warning("store.waiting", reason=str(state.outcome.exception()), attempt=state.attempt_number)
 
         return Retrying(
-            retry=retry_if_exception_type(DatabaseUnavailable),
+            retry=retry_if_exception_type((DatabaseUnavailable, LockTimeout, StatementCancelled)),
             wait=wait_exponential(multiplier=0.5, max=10),
             stop=stop_after_attempt(1) if no_wait else stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
@@ -175,9 +177,13 @@ class Daemon:
             reraise=True,
         )
 
-    def _ping(self) -> None:
-        with self._store.reading() as connection:
-            connection.exec_driver_sql("SELECT 1")
+    def _prepare(self) -> None:
+        """Bring the store up to date; all of it may be done again when the store went away in the middle."""
+        if migrate.migrate(self._store):
+            log.info("store.migrated")
+        reconcile(self._store, self._config.jobs, self._clock)
+        self._engine.prepare()
+        self._scheduler.queue_reboots(self._began_at)
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
@@ -188,10 +194,11 @@ class Daemon:
                 return ExitCode.INTERNAL
         return ExitCode.OK
 
-    def _shut_down(self) -> None:
+    def _shut_down(self, code: ExitCode) -> None:
         """Stop in reverse order. Nothing is planned or claimed from the first lines on."""
         grace = self._config.settings.daemon.shutdown_grace
         deadline = self._clock.monotonic() + (grace + _AFTER_GRACE).total_seconds()
+        threading.Thread(target=self._leave_at, args=(deadline, code), name="batchd-last-resort", daemon=True).start()
         self._scheduler.pause()
         self._engine.drain()
         log.info("service.draining", runs=[attempt.claim.run_id for attempt in self._engine.active()])
@@ -199,6 +206,12 @@ class Daemon:
         self._engine.stop(deadline)
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
+
+    def _leave_at(self, deadline: float, code: ExitCode) -> None:
+        """End the process soon after the deadline: a store that neither answers nor breaks may hang the main thread."""
+        last = timedelta(seconds=deadline - self._clock.monotonic()) + _LAST_LINES
+        threading.Event().wait(last.total_seconds())
+        leave(code, lambda: log.warning("service.stop_forced", exit_code=int(code)))
 
     def _side_loops(self) -> tuple[Loop, ...]:
         return (self._wakes, self._lines)
@@ -215,7 +228,7 @@ def engine_settings(config: Config) -> EngineSettings:
     return EngineSettings(
         slots=daemon.workers,
         queues={name: queue.concurrency for name, queue in config.settings.queues.items()},
-        lease=LeaseTerms(length=timedelta(seconds=30), heartbeat=timedelta(seconds=10)),
-        reap_every=timedelta(seconds=5),
+        lease=LEASE,
+        reap_every=REAP_EVERY,
         shutdown_grace=daemon.shutdown_grace,
     )

@@ -79,14 +79,17 @@ class Engine:
         """Whether every loop and every thread of the engine runs."""
         return self._threads.are_alive and all(loop.is_alive for loop in self._loops())
 
-    def start(self) -> None:
-        """Register the worker, take back what dead workers left behind, and begin."""
+    def prepare(self) -> None:
+        """Register the worker and take back what dead workers left behind; may be called again when that failed."""
         store_id = meta.store_id(self._store)
         self._around = Surroundings(self._store, store_id, self._databases, self._clock, self._mask)
         self._sweepers = sweepers(self._databases, self._store, store_id, self._clock)
         workers.register(self._store, self._worker, slots=self._settings.slots)
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
         self._bury_the_dead()
+
+    def start(self) -> None:
+        """Begin; `prepare` came before."""
         self._threads.start()
         for loop in self._loops():
             loop.start()
@@ -123,7 +126,9 @@ class Engine:
             self._stopper.wake()
             last = min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline)
             if not self._in_hand.wait_until_empty(last):
-                self._give_back(list(self._in_hand.all()))
+                # One that has ended is the finisher's to record as it ended.
+                self._give_back([running for running in self._in_hand.all() if not running.is_ended])
+                self._in_hand.wait_until_empty(min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline))
         is_clean = not self._in_hand.all()
         for loop in self._loops():
             loop.request_stop()
@@ -192,6 +197,8 @@ class Engine:
     def _recorded(self, ending: Ending) -> None:
         """Follow up on a recorded ending, on the finisher's thread."""
         assert self._around
+        if ending.decision.state is RunState.CANCELLED and ending.outcome is not AttemptOutcome.CANCELLED:
+            self._log.info("run.cancelled", run_id=ending.claim.run_id, job=ending.claim.job)
         if ending.decision.state is RunState.SUCCEEDED:
             for name in ending.checkpointed:
                 self._sweepers[name].forget(checkpoint_key(self._around.store_id, ending.claim))

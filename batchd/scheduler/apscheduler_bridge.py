@@ -26,6 +26,7 @@ from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.store import planning
 from batchd.telemetry.logs import get_logger
+from batchd.telemetry.thinning import Thinning
 
 LONGEST_WAIT = timedelta(seconds=15)
 _SHORTEST_WAIT = timedelta(milliseconds=50)
@@ -179,6 +180,7 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
         self._plan = plan
         self._clock = clock
         self._failures = 0
+        self._thinning = Thinning()
         self._log = get_logger(loop="scheduler")
         self.last_pass_at: datetime | None = None
         super().__init__(
@@ -207,11 +209,13 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
             wait = self._pass(now)
         except Exception as error:  # noqa: BLE001 (the loop's boundary: nothing may end it)
             self._failures += 1
-            self._log.error("scheduler.pass_failed", failures=self._failures, exc_info=error)
+            if self._thinning.failed(self._clock.monotonic()):
+                self._log.error("scheduler.pass_failed", failures=self._failures, exc_info=error)
             return float(min(_FIRST_BACKOFF * 2 ** min(self._failures - 1, 10), LONGEST_WAIT).total_seconds())
         if self._failures:
             self._log.info("scheduler.recovered", failures=self._failures)
             self._failures = 0
+            self._thinning.recovered(self._clock.monotonic())
         return wait.total_seconds()
 
     def _pass(self, now: datetime) -> timedelta:

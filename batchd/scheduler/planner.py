@@ -11,6 +11,9 @@ from batchd.store import planning
 from batchd.store.planning import Planned
 from batchd.telemetry.logs import get_logger
 
+Add = Callable[[Database, Sequence[str], datetime], Planned]
+"""Plans the schedules, all in one transaction."""
+
 
 class Planner:
     """Plans in the scheduler's thread. A schedule that cannot be planned is reported and stops no other."""
@@ -25,25 +28,28 @@ class Planner:
         for start in range(0, len(ids), planning.BATCH):
             if not may_go_on():
                 return
-            self._report(self._plan_batch(ids[start : start + planning.BATCH], now))
+            self._report(self._plan_batch(planning.add_due, ids[start : start + planning.BATCH], now))
 
-    def start_up(self, now: datetime) -> None:
-        """Queue the `@reboot` jobs of a daemon that starts at `now`."""
-        self._report(planning.add_reboots(self._store, now))
+    def queue_reboots(self, began_at: datetime) -> None:
+        """Queue the `@reboot` jobs of a daemon that began then; asked again, nothing is queued twice."""
+        ids = planning.reboot_schedule_ids(self._store)
+        for start in range(0, len(ids), planning.BATCH):
+            self._report(self._plan_batch(planning.add_reboots, ids[start : start + planning.BATCH], began_at))
 
-    def _plan_batch(self, ids: Sequence[str], now: datetime) -> Planned:
+    def _plan_batch(self, add: Add, ids: Sequence[str], now: datetime) -> Planned:
         try:
-            return planning.add_due(self._store, ids, now)
+            return add(self._store, ids, now)
         except BatchdError:
             raise  # the store, not a row: everything stays due
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
             # A row that somebody edited cannot even be read. Find it by halves; the others are planned all the same.
             if len(ids) == 1:
                 why = f"the row cannot be read: {error}"
                 planning.mark_invalid(self._store, ids[0], why)
                 return Planned(schedules=1, invalid={ids[0]: why})
             middle = len(ids) // 2
-            return self._plan_batch(ids[:middle], now).plus(self._plan_batch(ids[middle:], now))
+            first, second = ids[:middle], ids[middle:]
+            return self._plan_batch(add, first, now).plus(self._plan_batch(add, second, now))
 
     def _report(self, planned: Planned) -> None:
         for name, why in planned.invalid.items():

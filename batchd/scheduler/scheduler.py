@@ -34,7 +34,6 @@ class Scheduler:
         *,
         on_planned: Callable[[], None] | None = None,
     ) -> None:
-        self._clock = clock
         self._planner = Planner(store, on_planned)
         self._alarm = AlarmClock(store, self._planner.plan, clock)
         self._pruner = Pruner(store, settings.retention, clock)
@@ -49,9 +48,12 @@ class Scheduler:
         """When the last pass that succeeded began, or None before the first; for health."""
         return self._alarm.last_pass_at
 
+    def queue_reboots(self, began_at: datetime) -> None:
+        """Queue the `@reboot` jobs of a daemon that began then; asked again, nothing is queued twice."""
+        self._planner.queue_reboots(began_at)
+
     def start(self) -> None:
-        """Queue the `@reboot` jobs, then plan what is due, and go on."""
-        self._planner.start_up(self._clock.now())
+        """Plan what is due, and go on."""
         self._alarm.start()
         self._pruner.start()
 

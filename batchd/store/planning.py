@@ -100,16 +100,24 @@ def add_due(database: Database, ids: Sequence[str], now: datetime) -> Planned:
         return _write(connection, database, batch, len(rows))
 
 
-def add_reboots(database: Database, now: datetime) -> Planned:
-    """Queue one run of every `@reboot` job for a daemon that starts now, in one transaction."""
-    statement = select(schedules).where(
-        _plannable(), func.lower(func.trim(schedules.c.schedule)) == "@reboot", schedules.c.error.is_(None)
-    )
+def reboot_schedule_ids(database: Database) -> tuple[str, ...]:
+    """Return the schedules that every start of a daemon fires."""
+    is_reboot = func.lower(func.trim(schedules.c.schedule)) == "@reboot"
+    statement = select(schedules.c.id).where(_plannable(), is_reboot, schedules.c.error.is_(None))
+    with database.reading() as connection:
+        return tuple(connection.execute(statement.order_by(schedules.c.id)).scalars())
+
+
+def add_reboots(database: Database, ids: Sequence[str], began_at: datetime) -> Planned:
+    """Queue one run of each of these `@reboot` schedules, in one transaction.
+
+    `began_at` is when the daemon began: asked again for the same start, nothing is queued twice.
+    """
     with database.writing() as connection:
-        rows = connection.execute(statement).all()
-        batch = _new_batch(connection, database, rows, now)
+        rows = connection.execute(select(schedules).where(schedules.c.id.in_(ids))).all()
+        batch = _new_batch(connection, database, rows, began_at)
         for row in rows:
-            _add_fires(batch, row, FirePlan((now,), None, None))
+            _add_fires(batch, row, FirePlan((began_at,), None, None))
         return _write(connection, database, batch, len(rows))
 
 

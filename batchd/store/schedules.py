@@ -49,11 +49,12 @@ def reconcile(database: Database, definitions: Sequence[JobDefinition], now: dat
     """Bring the rows in line with the config's jobs, all in one transaction under a lock, and say what changed.
 
     `next_run_at` becomes the first fire after `now` for a new job, for one that came back, and where the schedule, the
-    time zone or `enabled` changed; a fire of the old schedule that was still due is then not planned any more.
+    time zone or `enabled` changed, or where somebody emptied it; a fire of the old schedule that was still due is then
+    not planned any more.
     """
     with database.writing() as connection:
         database.dialect.lock_for_transaction(connection, _LOCK)
-        found = _compare(connection, definitions)
+        found = _compare(connection, definitions, now)
         new_rows = [_row(job) | _timing(job, now) for job in found.added]
         retimed_rows = [_row(job) | _timing(job, now) for job in found.retimed]
         stamp = {"updated_at": database.dialect.now()}
@@ -74,7 +75,7 @@ def reconcile(database: Database, definitions: Sequence[JobDefinition], now: dat
     )
 
 
-def _compare(connection: Connection, definitions: Sequence[JobDefinition]) -> _Differences:
+def _compare(connection: Connection, definitions: Sequence[JobDefinition], now: datetime) -> _Differences:
     columns = schedules.c
     statement = select(
         columns.id,
@@ -82,6 +83,7 @@ def _compare(connection: Connection, definitions: Sequence[JobDefinition]) -> _D
         columns.schedule,
         columns.timezone,
         columns.enabled,
+        columns.next_run_at,
         columns.removed_at,
         columns.error,
     )
@@ -91,7 +93,7 @@ def _compare(connection: Connection, definitions: Sequence[JobDefinition]) -> _D
         row = stored.pop(job.name, None)
         if row is None:
             added.append(job)
-        elif _needs_new_time(row, job):
+        elif _needs_new_time(row, job, now):
             retimed.append(job)
         elif row.definition_hash != job.definition_hash:
             edited.append(job)
@@ -101,10 +103,13 @@ def _compare(connection: Connection, definitions: Sequence[JobDefinition]) -> _D
     return _Differences(added, retimed, edited, removed, unchanged)
 
 
-def _needs_new_time(row: Row[*tuple[Any, ...]], job: JobDefinition) -> bool:
+def _needs_new_time(row: Row[*tuple[Any, ...]], job: JobDefinition, now: datetime) -> bool:
     if row.removed_at is not None or row.error is not None:
         return True
-    return (row.schedule, row.timezone, row.enabled) != (job.schedule, job.timezone, job.enabled)
+    if (row.schedule, row.timezone, row.enabled) != (job.schedule, job.timezone, job.enabled):
+        return True
+    # Somebody emptied it: without this the job would never fire again, and nothing would say so.
+    return row.next_run_at is None and _timing(job, now)["next_run_at"] is not None
 
 
 def _update(connection: Connection, rows: Sequence[Mapping[str, Any]], stamp: Mapping[str, Any]) -> None:

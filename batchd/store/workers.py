@@ -46,10 +46,12 @@ def this_process() -> WorkerIdentity:
 
 
 def register(store: Database, worker: WorkerIdentity, *, slots: int) -> None:
-    """Write the worker's row."""
+    """Write the worker's row; once more is no harm."""
     with store.writing() as connection:
         connection.execute(
-            workers.insert().values(
+            store.dialect.insert(workers)
+            .on_conflict_do_nothing(index_elements=[workers.c.id])
+            .values(
                 id=worker.id,
                 host=worker.host,
                 pid=worker.pid,

@@ -57,6 +57,9 @@ EVENTS: Mapping[str, EventSpec] = {
     "service.failed": EventSpec("cannot go on: {reason}", "The process ends with `exit_code`."),
     "service.ready": EventSpec("ready with {jobs} jobs", "Planning and executing."),
     "service.starting": EventSpec("starting on {store}", "The config is right."),
+    "service.stop_forced": EventSpec(
+        "the store hangs; stopping all the same", "What ran is given back when its lease ends, or at the next start."
+    ),
     "service.stopped": EventSpec("stopped", "The process ends with `exit_code`."),
     "service.stopping_now": EventSpec(
         "stopping at once on a second {signal}", "Runs are given back at the next start."
