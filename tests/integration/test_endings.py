@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from batchd.store import control
 from batchd.store.log_lines import LineBuffer, write
 from batchd.store.migrate import migrate
 from batchd.store.schema import log_lines, runs
+from tests.support.databases import open_database
 from tests.support.engine_room import engine_room
 from tests.support.store_reading import detail_of, wait_for_state
 from tests.support.store_rows import add_run, run_row
@@ -29,11 +30,13 @@ FINAL = tuple(state for state in RunState if state.is_final)
 NOT_UTF8 = b"caf\xe9.csv".decode("utf-8", "surrogateescape")
 
 
-@pytest.fixture
-def store(database: Database) -> Database:
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
+def store(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated store."""
-    migrate(database)
-    return database
+    opened = open_database(request.getfixturevalue(request.param))
+    migrate(opened)
+    yield opened
+    opened.close()
 
 
 def queue(store: Database, work: str, **columns: Any) -> int:

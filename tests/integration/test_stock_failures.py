@@ -41,10 +41,10 @@ SECOND = timedelta(seconds=1)
 HOURLY = {"trigger": "interval", "hours": 1}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
 def store(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated store; plain APScheduler keeps its table beside batchd's."""
-    opened = open_database(request.getfixturevalue(f"{'postgres' if request.param != 'sqlite' else 'sqlite'}_url"))
+    opened = open_database(request.getfixturevalue(request.param))
     migrate(opened)
     yield opened
     opened.close()
