@@ -164,9 +164,13 @@ class PostgresWakeSource:
         assert isinstance(driver, psycopg.Connection)
         pooled.detach()
         self._driver = driver
-        driver.autocommit = True
-        for topic in Topic:
-            driver.execute(f"LISTEN {_CHANNEL_PREFIX}{topic.value}".encode())
+        try:
+            driver.autocommit = True
+            for topic in Topic:
+                driver.execute(f"LISTEN {_CHANNEL_PREFIX}{topic.value}".encode())
+        except BaseException:
+            self.close()  # the pool no longer does
+            raise
 
     def wait(self, timeout: timedelta) -> frozenset[Topic]:
         """Return the topics that were notified; raises psycopg.Error when the connection is gone."""

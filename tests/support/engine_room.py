@@ -73,4 +73,6 @@ def engine_room(
         wakes.close()
         engine.drain()
         is_clean = engine.stop(clock.monotonic() + grace_seconds + 5)
+        for loop in engine._loops():
+            loop.stop(clock.monotonic() + 10)  # a process ends here; a test must not close the store under its feet
         assert is_clean or not stops_cleanly
