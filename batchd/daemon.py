@@ -73,6 +73,8 @@ def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     log_settings = config.settings.log
     configure_logging(level=log_settings.level, log_format=log_settings.format, secrets=config.secrets, sink=buffer.add)
     log.info("service.starting", config=str(config.path), store=masked(config.store.url), jobs=len(config.jobs))
+    for warning in config.warnings:
+        log.warning("config.warning", problem=str(warning))
     try:
         config.require_jobs(allow_empty=allow_empty)
         store = Database(config.store)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
 
-from batchd.cli.connect import check_jobs, try_databases
+from batchd.cli.connect import Connected, check_jobs, try_databases
 from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
 from batchd.cli.session import config_option, job_argument, known_job, open_config
-from batchd.cli.text import cleaned
+from batchd.cli.text import cleaned, counted
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
-from batchd.config.problems import ConfigInvalid
+from batchd.config.load import Config
+from batchd.config.problems import ConfigInvalid, Problem
 from batchd.config.schema import json_schema
 from batchd.domain.job import JobDefinition
 from batchd.domain.preview import FirePreview, preview
@@ -46,25 +48,19 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
         config = open_config(config_file)
     except ConfigInvalid as error:
         if as_json:
-            emit_json({"ok": False, "problems": error.problems, "databases": []})
+            emit_json({"ok": False, "problems": error.problems, "warnings": [], "databases": [], "jobs": []})
         else:
             click.echo(cleaned(str(error), keep="\n"))
         click.get_current_context().exit(error.exit_code)
     tried = try_databases(config) if connect else []
     problems = check_jobs(config, tried)
+    reached = all(database.ok for database in tried)
     if as_json:
-        ok = not problems and all(database.ok for database in tried)
-        emit_json({"ok": ok, "problems": problems, "databases": tried, "jobs": [job.name for job in config.jobs]})
+        said = {"ok": reached and not problems, "problems": problems, "warnings": config.warnings, "databases": tried}
+        emit_json({**said, "jobs": [job.name for job in config.jobs]})
     else:
-        for problem in problems:
-            click.echo(cleaned(str(problem)))
-        if not problems:
-            click.echo(f"{config.path}: right ({len(config.jobs)} jobs, {len(config.databases)} databases)")
-        for database in tried:
-            click.echo(f"{database.name}: {cleaned(database.message)} ({database.url})")
-        if not config.jobs:
-            say("the config has no job: `batchd run` refuses it without --allow-empty", color="yellow")
-    if not all(database.ok for database in tried):
+        _print_checked(config, tried, problems)
+    if not reached:
         click.get_current_context().exit(ExitCode.STORE_UNREACHABLE)
     if problems:
         click.get_current_context().exit(ExitCode.CONFIG_INVALID)
@@ -144,6 +140,20 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
     ]
     emit_table(("job", "local time", "UTC", "note"), [[cell or "" for cell in row] for row in rows])
     _explain_silence(chosen)
+
+
+def _print_checked(config: Config, tried: Sequence[Connected], problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        click.echo(cleaned(problem))
+    if not problems:
+        held = f"{counted(len(config.jobs), 'job')}, {counted(len(config.databases), 'database')}"
+        click.echo(f"{config.path}: right ({held})")
+    for database in tried:
+        click.echo(f"{database.name}: {cleaned(database.message)} ({database.url})")
+    for warning in config.warnings:
+        say(f"warning: {warning}", color="yellow")
+    if not config.jobs:
+        say("the config has no job: `batchd run` refuses it without --allow-empty", color="yellow")
 
 
 def _fires(job: JobDefinition, start: datetime | None, count: int) -> tuple[FirePreview, ...]:

@@ -18,6 +18,11 @@ def cleaned(text: object, *, keep: str = "") -> str:
     return "".join(_safe(character, keep) for character in str(text))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return the number with its noun: "1 job", "3 jobs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def moment(at: datetime | None) -> str:
     """Return the moment in the machine's local time with its offset; "-" for none."""
     return "-" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

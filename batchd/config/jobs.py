@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.config.faults import add_faults
 from batchd.config.problems import Problems
 from batchd.config.settings import JobSettings, Settings
 from batchd.config.substitution import Substitution
@@ -43,7 +44,7 @@ class JobReader:
         path = ("jobs", name)
         before = len(self._problems.found)
         if not isinstance(table, dict):
-            self._problems.add(path, "must be a table: write [jobs.NAME]")
+            self._problems.add(path, f"must be a table: write [jobs.{name}]")
             return None
         kind = self._kind_of(path, table)
         if kind is None:
@@ -122,7 +123,7 @@ class JobReader:
     def _with_files(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject:
         """Return the params with each `NAME_file` of a secret replaced by NAME and the file's content."""
         resolved = dict(own)
-        for key in _secret_fields(kind):
+        for key in secret_fields(kind):
             named = resolved.pop(key + _FILE, None)
             if named is None:
                 continue
@@ -132,13 +133,15 @@ class JobReader:
                 self._problems.add((*path, key + _FILE), "must be the name of a file")
             else:
                 resolved[key] = self._outside.file_content(named, (*path, key + _FILE)) or ""
+                self._outside.tainted.add((*path, key))
         return resolved
 
     def _redacted(self, path: tuple[str, ...], kind: Kind[Any], params: JsonObject) -> JsonObject:
         """Return the params as they are stored: a reference to the config in place of every secret."""
-        secret = _secret_fields(kind)
+        secret = secret_fields(kind)
         for key in secret & params.keys():
             self._outside.keep_secret(str(params[key]))
+            self._outside.note_if_inline((*path, key))
         return {
             key: dict(CONFIG_REFERENCE) if key in secret else self._without_tainted(value, (*path, key))
             for key, value in params.items()
@@ -154,17 +157,6 @@ class JobReader:
         return value
 
 
-def add_faults(problems: Problems, path: tuple[str, ...], error: ValidationError, names: Any) -> None:
-    """Note every fault that pydantic found; the input itself is never shown, it may be a secret."""
-    for fault in error.errors(include_input=False, include_url=False):
-        where = (*path, *(str(part) for part in fault["loc"]))
-        if fault["type"] == "extra_forbidden":
-            problems.add(where, "unknown key", names=names)
-        elif fault["type"] == "missing":
-            problems.add(where, "is missing")
-        else:
-            problems.add(where, fault["msg"].removeprefix("Value error, "))
-
-
-def _secret_fields(kind: Kind[Any]) -> set[str]:
+def secret_fields(kind: Kind[Any]) -> set[str]:
+    """Return the names of the kind's params that are secrets: each may also be given as `NAME_file`."""
     return {name for name, field in kind.params.model_fields.items() if "SecretStr" in repr(field.annotation)}

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import re
-import tomllib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from batchd.config.jobs import JobReader, ReadJob, add_faults
+from batchd.config.document import parse, read_text
+from batchd.config.faults import add_fault, add_faults, fault_text
+from batchd.config.jobs import JobReader, ReadJob
 from batchd.config.problems import ConfigInvalid, Problem, Problems
 from batchd.config.settings import DatabaseSection, JobSettings, Settings, StoreSettings
 from batchd.config.substitution import Substitution
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import dialect_of, file_of, secrets_in
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
-from batchd.errors import BatchdError, ExitCode, NoPermission, ParamsInvalid
+from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 
-_TOML_PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 _SECTIONS = ("daemon", "store", "databases", "log", "queues", "defaults", "jobs")
-_JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-class ConfigMissing(BatchdError):
-    """There is no config file where one was expected."""
-
-    exit_code = ExitCode.CONFIG_INVALID
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +41,7 @@ class Config:
     kinds: Mapping[str, Kind[Any]]
     params: Mapping[str, JsonObject]
     places: Problems = field(repr=False)
+    warnings: tuple[Problem, ...] = ()
 
     def problem(self, path: tuple[str, ...], message: str) -> Problem:
         """Return a problem, found after the config was read, with the line on which `path` is written."""
@@ -64,8 +59,10 @@ class Config:
         try:
             kind.params.model_validate({**self.params[job], **overrides})
         except ValidationError as error:
-            faults = error.errors(include_input=False, include_url=False)
-            said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in faults)
+            said = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault_text(fault, kind.params.model_fields)}"
+                for fault in error.errors(include_url=False)
+            )
             known = ", ".join(kind.params.model_fields)
             raise ParamsInvalid(f"job {job!r}: {said}", hint=f"its params are: {known}") from None
 
@@ -77,18 +74,22 @@ class Config:
 
 
 def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind[Any]] | None = None) -> Config:
-    """Return the checked config; raises ConfigInvalid with every problem, NoPermission or ConfigMissing."""
-    text = _read(path)
+    """Return the checked config.
+
+    Raises ConfigInvalid with every problem, NoPermission or `batchd.config.document.ConfigMissing`.
+    """
+    text = read_text(path)
     problems = Problems(path, text)
-    document = _parsed(path, text)
+    document = parse(path, text)
     folder = path.resolve().parent
-    outside = Substitution(folder, environ, problems)
-    document = outside.replaced(_plain(document))
+    outside = Substitution(folder, environ, problems, _is_plain_setting)
+    document = outside.replaced(document)
     for name in document.keys() - set(_SECTIONS):
         problems.add((name,), "unknown section", names=_SECTIONS)
     defaults = _table(document, "defaults", problems)
     jobs = _table(document, "jobs", problems)
     _check_defaults(defaults, problems)
+    _check_names(document, problems)
     settings = _settings(document, problems)
     state = _state_folder(settings, folder, environ)
     databases = {
@@ -110,45 +111,8 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         kinds=catalog.kinds() if kinds is None else kinds,
         params={job.definition.name: job.params for job in complete},
         places=problems,
+        warnings=_exposed_secrets(path, outside, problems),
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigMissing(
-            f"there is no config {path}", hint="copy config.example.toml, or name one with --config"
-        ) from None
-    except PermissionError:
-        raise NoPermission(f"{path} may not be read by this user", hint="check its owner and mode") from None
-    except UnicodeDecodeError as error:
-        raise ConfigInvalid([Problem(str(path), None, "", None, f"is not UTF-8 text: {error.reason}")]) from error
-    except (OSError, ValueError) as error:
-        raise ConfigMissing(f"cannot read {path}: {error}", hint="name a TOML file with --config") from error
-
-
-def _parsed(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        said = str(error)
-        place = _TOML_PLACE.search(said)
-        line = int(place[1]) if place else None
-        message = f"is not TOML: {said}"
-        if "declare" in said or "overwrite" in said:
-            written = text.splitlines()[line - 1].strip() if line and line <= len(text.splitlines()) else ""
-            message = f"{written} is written twice; two jobs need two names ({said})"
-        raise ConfigInvalid([Problem(str(path), line, "", None, message)]) from error
-
-
-def _plain(value: Any) -> Any:
-    """Return TOML's values as JSON's: dates and times as ISO text."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _table(document: Mapping[str, Any], name: str, problems: Problems) -> dict[str, Any]:
@@ -167,19 +131,31 @@ def _check_defaults(defaults: dict[str, Any], problems: Problems) -> None:
         defaults.clear()
 
 
+def _check_names(document: Mapping[str, Any], problems: Problems) -> None:
+    """Jobs, databases and queues are named in tables, logs, shells and URLs: plain names only."""
+    for section in ("jobs", "databases", "queues"):
+        tables = document.get(section)
+        for name in tables if isinstance(tables, dict) else ():
+            if not _NAME.fullmatch(name):
+                problems.add((section, name), "a name has up to 100 letters, digits, dots, dashes and underscores")
+
+
+def _is_plain_setting(path: tuple[str, ...]) -> bool:
+    """Whether a value there is never a secret; masking "info" or "UTC" would only spoil the log."""
+    if path[:1] in {("daemon",), ("log",), ("queues",), ("defaults",)}:
+        return True
+    return path[:1] == ("jobs",) and (path[2:3] == ("kind",) or set(path[2:3]) <= set(JobSettings.model_fields))
+
+
 def _settings(document: Mapping[str, Any], problems: Problems) -> Settings:
     """Return the sections; what is wrong in them becomes problems, and defaults stand in for it."""
     sections = {key: value for key, value in document.items() if key in Settings.model_fields}
     try:
         return Settings.model_validate(sections)
     except ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False):
+        for fault in error.errors(include_url=False):
             place = tuple(str(part) for part in fault["loc"])
-            known = _names_at(place)
-            if fault["type"] == "extra_forbidden":
-                problems.add(place, "unknown key", names=known)
-            else:
-                problems.add(place, fault["msg"].removeprefix("Value error, "))
+            add_fault(problems, place, fault, _names_at(place))
         databases = sections.get("databases")
         stand_ins = dict.fromkeys(databases, DatabaseSection()) if isinstance(databases, dict) else {}
         return Settings(databases=stand_ins)
@@ -195,7 +171,7 @@ def _names_at(place: tuple[str, ...]) -> list[str]:
 
 def _state_folder(settings: Settings, folder: Path, environ: Mapping[str, str]) -> Path:
     if settings.daemon.state is not None:
-        return folder / Path(settings.daemon.state).expanduser()
+        return folder / _expanded(settings.daemon.state)
     given = environ.get("STATE_DIRECTORY", "").split(":")[0]
     return Path(given) if given else folder / "var"
 
@@ -215,13 +191,15 @@ def _database(
         if url is not None:
             problems.add((*place, "url_file"), "set either `url` or `url_file`, not both")
         url = outside.file_content(section.url_file, (*place, "url_file"))
-    elif url is None:
-        if default is None:
-            problems.add(place, "has no `url` (or `url_file`)")
+    elif url is None and default is not None:
         url = f"sqlite:///{default}"
+    elif url is None and not problems.has(place):
+        problems.add(place, "has no `url` (or `url_file`)")
+    where = (*place, "url" if section.url_file is None else "url_file")
+    sound = url is not None and not problems.has(where)
     return DatabaseSettings(
         name=name,
-        url=_checked_url(url or "sqlite://", (*place, "url"), folder, outside, problems),
+        url=_checked_url(url, where, folder, outside, problems) if url is not None and sound else "sqlite://",
         pool_size=section.pool_size,
         connect_timeout=section.connect_timeout,
         statement_timeout=section.statement_timeout,
@@ -229,18 +207,31 @@ def _database(
     )
 
 
+def _expanded(file: str) -> Path:
+    """Return the path with `~` replaced, or as it stands where there is no such home."""
+    try:
+        return Path(file).expanduser()
+    except RuntimeError:
+        return Path(file)
+
+
 def _checked_url(url: str, place: tuple[str, ...], folder: Path, outside: Substitution, problems: Problems) -> str:
     """Return the URL, a SQLite file made absolute; its password becomes a secret."""
+    if url.startswith("postgres://"):  # as hosting platforms hand it out
+        url = f"postgresql{url.removeprefix('postgres')}"
     try:
         dialect = dialect_of(url)
     except BatchdError as error:
         problems.add(place, str(error))
         return url
-    for secret in secrets_in(url):
+    found = secrets_in(url)
+    for secret in found:
         outside.keep_secret(secret)
+    if found:
+        outside.note_if_inline(place)
     file = file_of(url)
     if file is not None:
-        return f"sqlite:///{folder / Path(file).expanduser()}"
+        return f"sqlite:///{folder / _expanded(file)}"
     if dialect.name == "sqlite":
         problems.add(
             place, "must name a file: sqlite:///folder/file.db; a database in memory is gone with its connection"
@@ -249,10 +240,19 @@ def _checked_url(url: str, place: tuple[str, ...], folder: Path, outside: Substi
 
 
 def _job(reader: JobReader, name: str, table: Any, defaults: Mapping[str, Any], problems: Problems) -> ReadJob | None:
-    if not _JOB_NAME.fullmatch(name):
-        problems.add(("jobs", name), "a job's name has up to 100 letters, digits, dots, dashes and underscores")
+    if problems.has(("jobs", name)):
         return None
     return reader.read(name, table, defaults)
+
+
+def _exposed_secrets(path: Path, outside: Substitution, problems: Problems) -> tuple[Problem, ...]:
+    """Return a warning for each secret that is written in a config which every user of the machine may read."""
+    try:
+        is_public = bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return ()
+    said = "is a secret in a file that every user may read; `chmod o-r` it, or use ${VAR} or a `_file` key"
+    return tuple(problems.of(place, said) for place in sorted(outside.inline)) if is_public else ()
 
 
 def _resolved(stored: Any, configured: Any, path: tuple[str, ...]) -> Any:

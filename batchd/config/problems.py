@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,6 +15,9 @@ Path_ = tuple[str, ...]
 _HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*=""")
 _PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^.\s"']+))\s*\.?""")
+_LONG_TEXTS = ('"""', "'''")
+_LONGEST_MESSAGE = 500
+_LONGEST_NAME = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,13 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         where = f" [{self.section}]" if self.section else ""
-        key = f" {self.key}:" if self.key else (":" if not where else "")
+        key = f" {self.key}:" if self.key else ""
         near = f"; did you mean {self.suggestion!r}?" if self.suggestion else ""
         return f"{place}:{where}{key} {self.message}{near}"
+
+    def at(self, line: int | None) -> Problem:
+        """Return the same problem on another line."""
+        return replace(self, line=line)
 
 
 class ConfigInvalid(BatchdError):
@@ -46,13 +53,19 @@ class ConfigInvalid(BatchdError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class CredentialDenied(ConfigInvalid):
+    """The only thing wrong with the config is that this user may not read a secret's file."""
+
+    exit_code = ExitCode.NO_PERMISSION
+
+
 class Locator:
     """Finds the line on which a dotted path is written; for a key that is missing, the line of its table."""
 
     def __init__(self, text: str) -> None:
         self._lines: dict[Path_, int] = {}
         table: Path_ = ()
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in _written_lines(text):
             if header := _HEADER.match(line):
                 table = _parts(header[1])
                 self._note(table, number)
@@ -79,31 +92,72 @@ class Problems:
         self.found: list[Problem] = []
         self._file = str(file)
         self._locator = Locator(text)
+        self._faulty: set[Path_] = set()
+        self._denied = 0
 
     def add(self, path: Path_, message: str, *, names: Iterable[str] = ()) -> None:
         """Note a problem with what stands at `path`; `names` are the valid ones where it is an unknown name."""
-        near = get_close_matches(path[-1] if path else "", list(names), n=1)
-        self.found.append(self.of(path, message, near[0] if near else None))
+        near = _nearest(path[-1] if path else "", names)
+        self._faulty.add(path)
+        self.found.append(self.of(path, message, near))
+
+    def add_denied(self, path: Path_, message: str) -> None:
+        """Note that this user may not read the file that `path` names."""
+        self._denied += 1
+        self.add(path, message)
+
+    def has(self, path: Path_) -> bool:
+        """Return whether a problem with exactly this is noted: what follows from it need not be told."""
+        return path in self._faulty
 
     def of(self, path: Path_, message: str, suggestion: str | None = None) -> Problem:
         """Return a problem with what stands at `path`, without noting it."""
         cut = 2 if path[:1] in {("jobs",), ("databases",), ("queues",)} else 1
         section, key = ".".join(path[:cut]), ".".join(path[cut:]) or None
-        return Problem(self._file, self._locator.line_of(path), section, key, message, suggestion)
+        return Problem(
+            self._file,
+            self._locator.line_of(path),
+            _shown(section, _LONGEST_NAME),
+            key and _shown(key, _LONGEST_NAME),
+            _shown(message, _LONGEST_MESSAGE),
+            suggestion,
+        )
 
     def add_named(self, path: Path_, message: str, wrong: str, names: Iterable[str]) -> None:
         """Note a problem with the value `wrong`, with the nearest of the valid `names`."""
         self.add(path, message)
-        near = get_close_matches(wrong, list(names), n=1)
-        if near:
-            last = self.found[-1]
-            self.found[-1] = Problem(last.file, last.line, last.section, last.key, last.message, near[0])
+        self.found[-1] = replace(self.found[-1], suggestion=_nearest(wrong, names))
 
     def raise_if_any(self) -> None:
-        """Raise ConfigInvalid when there is any."""
+        """Raise ConfigInvalid when there is any problem; CredentialDenied when all are files that may not be read."""
         if self.found:
-            raise ConfigInvalid(self.found)
+            raise (CredentialDenied if self._denied == len(self.found) else ConfigInvalid)(self.found)
 
 
 def _parts(dotted: str) -> Path_:
     return tuple(first or second or third for first, second, third in _PART.findall(dotted))
+
+
+def _written_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number, counted as TOML counts (newlines alone), but not the inside of a long text."""
+    inside: str | None = None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if inside is None:
+            yield number, line
+            opened = [mark for mark in _LONG_TEXTS if line.count(mark) % 2]
+            inside = opened[0] if opened else None
+        elif inside in line:
+            inside = None
+
+
+def _nearest(wrong: str, names: Iterable[str]) -> str | None:
+    """Return the nearest name, or None; a huge text is no typo, and comparing it would take minutes."""
+    near = get_close_matches(wrong, list(names), n=1) if len(wrong) <= _LONGEST_NAME else []
+    return near[0] if near else None
+
+
+def _shown(text: str, longest: int) -> str:
+    """Return the text on one line, without characters that move a cursor, and not longer than a person reads."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} … ({len(text):,} characters) … {text[-longest // 4 :]}"
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

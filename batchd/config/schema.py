@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from batchd.config.jobs import secret_fields
 from batchd.config.settings import JobSettings, Settings
 from batchd.domain.job import JsonObject
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
+
+_WRITTEN_BARE = ("integer", "number", "boolean")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
@@ -29,13 +33,14 @@ def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
             "properties": {
                 "kind": {"const": name, "description": kind.summary},
                 **shared["properties"],
-                **params.get("properties", {}),
+                **_params(kind, params),
             },
-            "patternProperties": {"_file$": {"type": "string", "description": "File that holds the secret."}},
-            "required": ["kind", *params.get("required", [])],
+            "required": ["kind", *(key for key in params.get("required", []) if key not in secret_fields(kind))],
             "additionalProperties": False,
         }
         jobs.append({"$ref": f"#/$defs/job_{name}"})
+    _let_variables_stand(definitions)
+    _let_variables_stand(shared)
     schema["properties"]["defaults"] = shared
     schema["properties"]["jobs"] = {
         "type": "object",
@@ -44,7 +49,30 @@ def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "batchd",
         **schema,
+        "title": "batchd",
+        "description": "The config of batchd: one file, one daemon.",
         "$defs": definitions,
     }
+
+
+def _let_variables_stand(schema: Any) -> None:
+    """Let "${NAME}" stand for every number and truth value, as batchd does."""
+    if isinstance(schema, list):
+        for each in schema:
+            _let_variables_stand(each)
+    elif isinstance(schema, dict):
+        if schema.get("type") in _WRITTEN_BARE:
+            bare = {key: schema.pop(key) for key in ("type", *_BOUNDS) if key in schema}
+            schema["anyOf"] = [bare, {"type": "string", "pattern": r"\$\{"}]
+            return
+        for each in schema.values():
+            _let_variables_stand(each)
+
+
+def _params(kind: Kind[Any], schema: Mapping[str, Any]) -> JsonObject:
+    """Return the kind's own keys, and for each secret the key that names its file."""
+    own: JsonObject = dict(schema.get("properties", {}))
+    for name in secret_fields(kind):
+        own[f"{name}_file"] = {"type": "string", "description": f"File that holds `{name}`, instead of `{name}`."}
+    return own

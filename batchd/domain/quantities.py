@@ -8,6 +8,7 @@ from datetime import timedelta
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
+_LARGEST_SIZE = 2**62
 _SIZE_UNITS: dict[str, int] = {"": 1, "b": 1}
 for _power, _prefix in enumerate("kmgt", start=1):
     _SIZE_UNITS |= {_prefix + suffix: 1000**_power for suffix in ("", "b")}
@@ -48,4 +49,7 @@ def parse_size(text: object) -> int:
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f'not a size: {text!r}; write a number and a unit, for example "64MB" or "1GiB"')
-    return round(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    size = float(match[1]) * _SIZE_UNITS[match[2].lower()]
+    if size > _LARGEST_SIZE:
+        raise ValueError(f"size too large: {text!r}")
+    return round(size)

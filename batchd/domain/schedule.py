@@ -48,6 +48,7 @@ _LONGEST_GAP = timedelta(days=2)
 """More than any zone has ever skipped: a day, where the date line moved."""
 
 _CRON_FIELDS = (5, 6)
+_DAYS_OF_MONTH = re.compile(r"(?:0?[1-9]|[12]\d|3[01])(?:[,-](?:0?[1-9]|[12]\d|3[01]))*")
 
 
 class ScheduleError(ValueError):
@@ -283,7 +284,10 @@ def _cron(text: str, zone: tzinfo) -> Rule:
         rule = CronRule(text, zone)
         first = next(iter(CronSim(text, datetime(2000, 1, 1))), None)  # noqa: DTZ001
     except CronSimError as error:
-        raise ScheduleError(f"{text!r} is not a cron schedule: {str(error).lower()} field") from error
+        said = str(error).lower()
+        is_a_day = "day-of-month" in said and _DAYS_OF_MONTH.fullmatch(text.split()[-3])
+        advice = ": none of its months has such a day" if is_a_day else ""
+        raise ScheduleError(f"{text!r} is not a cron schedule: {said} field{advice}") from error
     if first is None:
         raise ScheduleError(f"{text!r} never fires: there is no such day")
     return rule

@@ -22,6 +22,7 @@ class EventSpec:
 EVENTS: Mapping[str, EventSpec] = {
     "cleanup.chunk_retried": EventSpec("chunk of {table} waited for a lock", "A chunk of a cleanup is tried again."),
     "cleanup.index_missing": EventSpec("no index on {table} serves {column}", "The cleanup reads more than it must."),
+    "config.warning": EventSpec("{problem}", "The config works, but somebody should look at this."),
     "finish.delayed": EventSpec("{runs} endings wait for the store", "They are written when it is back."),
     "health.checked": EventSpec("{database} is {state}", "One database was checked."),
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import Field
 
-from batchd.config.load import Config, ConfigMissing, load_config
-from batchd.config.problems import ConfigInvalid
-from batchd.config.schema import json_schema
-from batchd.domain.job import CatchUp, JsonObject
-from batchd.errors import ParamsInvalid
-from batchd.jobs.contract import JobContext, Kind, Params
-from batchd.jobs.params import Secret
+from batchd.config.document import ConfigMissing
+from batchd.config.load import Config, load_config
+from batchd.config.problems import ConfigInvalid, CredentialDenied
+from batchd.domain.job import CatchUp
+from batchd.errors import ExitCode, ParamsInvalid
+from tests.support.batchd_kinds import PROBE
+from tests.support.rights import without_root
 
-
-class ProbeParams(Params):
-    """Params of every sort."""
-
-    database: str = Field(description="Database.")
-    limit: int = Field(default=1, description="Limit.")
-    note: str = Field(default="", description="Note.")
-    token: Secret | None = Field(default=None, description="Secret.")
-    headers: dict[str, str] = Field(default_factory=dict, description="More.")
-
-
-def run(params: ProbeParams, context: JobContext) -> JsonObject:
-    """Do nothing."""
-    return {}
-
-
-PROBE = Kind(
-    name="probe",
-    summary="probes",
-    params=ProbeParams,
-    run=run,
-    example="",
-    databases=lambda params: [params.database],
-    defaults={"schedule": "every 5m"},
-)
 BASE = '[databases.app]\nurl = "sqlite:///app.db"\n'
 
 
@@ -161,6 +136,76 @@ def test_a_bare_file_name_is_a_systemd_credential(tmp_path: Path) -> None:
     assert "hunter2" not in repr(config.databases)
 
 
+def test_a_secret_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
+    """A missing, an empty and a binary one are told; one that may not be read is a matter of permission."""
+    (tmp_path / "empty").touch()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    job = '[jobs.{0}]\nkind = "probe"\ndatabase = "app"\ntoken_file = "{0}"\n'
+    lines = problems(tmp_path, BASE + "".join(job.format(name) for name in ("missing", "empty", "binary")))
+    for line, said in zip(lines, ("No such file", "is empty", "not UTF-8"), strict=True):
+        assert said in line
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # pytest's own folders are closed to everybody else
+        (folder / "closed").touch(mode=0o000)
+        (folder / "config.toml").write_text(BASE + job.format("closed"))
+        with without_root(), pytest.raises(CredentialDenied) as raised:
+            load_config(folder / "config.toml", {}, {"probe": PROBE})
+    assert raised.value.exit_code is ExitCode.NO_PERMISSION
+
+
+def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """Not with a traceback, and not by ignoring it."""
+    (tmp_path / ".env").write_bytes(b"\xff\xfeA=1")
+    (line,) = problems(tmp_path, BASE)
+    assert ".env: it is not UTF-8 text" in line
+
+
+def test_an_empty_variable_is_not_a_value(tmp_path: Path) -> None:
+    """It takes the default, and without one it is told apart from one that is not set."""
+    text = BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\nnote = "{}"\n'
+    assert load(tmp_path, text.format("${ONE:-default}"), ONE="").params["a"]["note"] == "default"
+    (line,) = problems(tmp_path, text.format("${ONE}"), ONE="")
+    assert "the environment variable ONE is empty" in line
+
+
+def test_only_what_can_be_a_secret_is_masked(tmp_path: Path) -> None:
+    """A level, a zone or a schedule from the environment does not blank out half of the log."""
+    text = (
+        '[log]\nlevel = "${LEVEL}"\n[daemon]\nworkers = "${WORKERS}"\n'
+        + BASE
+        + ('[jobs.a]\nkind = "probe"\ndatabase = "app"\nschedule = "${WHEN}"\nnote = "${NOTE}"\n')
+    )
+    config = load(tmp_path, text, LEVEL="debug", WORKERS="1000", WHEN="@daily", NOTE="a secret")
+    assert config.secrets == {"a secret"}
+    assert (config.settings.log.level, config.settings.daemon.workers) == ("debug", 1000)
+
+
+def test_a_secret_in_a_file_for_everybody_is_warned_about(tmp_path: Path) -> None:
+    """In a URL or in a secret param; not when it comes from a variable or the file is closed to others."""
+    (tmp_path / "token").write_text("hunter2")
+    text = (
+        '[databases.app]\nurl = "postgresql://u:hunter2@h/d"\n[databases.b]\nurl = "postgresql://u:${P}@h/d"\n'
+        '[jobs.a]\nkind = "probe"\ndatabase = "app"\ntoken = "hunter2"\n'
+        '[jobs.b]\nkind = "probe"\ndatabase = "app"\ntoken_file = "token"\n'
+    )
+    warnings = load(tmp_path, text, P="hunter2").warnings
+    assert [(warning.line, warning.section, warning.key) for warning in warnings] == [
+        (2, "databases.app", "url"),
+        (8, "jobs.a", "token"),
+    ]
+    assert "hunter2" not in str(warnings)
+    (tmp_path / "config.toml").chmod(0o640)
+    assert load_config(tmp_path / "config.toml", {"P": "hunter2"}, {"probe": PROBE}).warnings == ()
+
+
+def test_a_url_as_hosting_platforms_write_it_is_understood(tmp_path: Path) -> None:
+    """`postgres://` means postgresql."""
+    config = load(tmp_path, '[databases.app]\nurl = "${U}"\n', U="postgres://u:hunter2@h/d")
+    assert config.databases["app"].url == "postgresql://u:hunter2@h/d"
+    assert "hunter2" in config.secrets
+
+
 def test_no_error_shows_a_secret(tmp_path: Path) -> None:
     """A bad URL may hold a password."""
     lines = problems(
@@ -190,13 +235,6 @@ def test_an_unchanged_job_keeps_its_hash_and_a_changed_one_does_not(tmp_path: Pa
     first, again = load(tmp_path, text).jobs[0], load(tmp_path, text).jobs[0]
     assert first.definition_hash == again.definition_hash
     assert load(tmp_path, text.replace("2", "3")).jobs[0].definition_hash != first.definition_hash
-
-
-def test_the_schema_knows_every_kind() -> None:
-    """Editors complete the params of a kind."""
-    schema = json_schema({"probe": PROBE})
-    job = schema["$defs"]["job_probe"]  # type: ignore[index,call-overload]
-    assert {"kind", "schedule", "limit", "retry"} <= set(job["properties"])  # type: ignore[index,call-overload,arg-type]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
