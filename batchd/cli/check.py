@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ import click
 
 from batchd.cli.connect import Connected, check_jobs, try_databases
 from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
-from batchd.cli.session import config_option, job_argument, known_job, open_config
+from batchd.cli.session import complete_kind, config_option, job_argument, known_job, open_config
 from batchd.cli.text import cleaned, counted
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
@@ -24,6 +25,7 @@ from batchd.domain.schedule import parse_schedule
 from batchd.errors import ExitCode, UsageError
 from batchd.jobs.catalog import kinds as known_kinds
 from batchd.jobs.contract import Kind
+from batchd.jobs.params import WrittenSchema
 
 _MOST_FIRES = 10_000
 
@@ -78,7 +80,7 @@ def schema() -> None:
 
 
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=complete_kind)
 @json_option
 def kinds(kind: str | None, *, as_json: bool) -> None:
     """Explain the kinds of jobs; with KIND its parameters and a complete example in TOML.
@@ -119,16 +121,13 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
       batchd next cleanup-logs --count 20
       batchd next cleanup-logs --from 2026-10-24        across the end of summer time
 
-    Nominal times: `jitter` moves a run's start by a little.
+    Without JOB the next fire of every job is among them. Nominal times: `jitter` moves a run's start by a little.
     """
     config = open_config(config_file)
     if job is not None:
         known_job(config, job)
     chosen = [each for each in config.jobs if job in {None, each.name}]
-    fires = sorted(
-        ((each.name, fire) for each in chosen for fire in _fires(each, start, count)),
-        key=lambda named: (named[1].utc, named[0]),
-    )[:count]
+    fires = _merged({each.name: _fires(each, start, count) for each in chosen}, count)
     if as_json:
         emit_json(
             {"fires": [{"job": name, "utc": fire.utc, "local": fire.local, "note": fire.note} for name, fire in fires]}
@@ -139,7 +138,7 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
         for name, fire in fires
     ]
     emit_table(("job", "local time", "UTC", "note"), [[cell or "" for cell in row] for row in rows])
-    _explain_silence(chosen)
+    _explain_silence(chosen, {name for name, _ in fires})
 
 
 def _print_checked(config: Config, tried: Sequence[Connected], problems: Sequence[Problem]) -> None:
@@ -156,6 +155,20 @@ def _print_checked(config: Config, tried: Sequence[Connected], problems: Sequenc
         say("the config has no job: `batchd run` refuses it without --allow-empty", color="yellow")
 
 
+def _merged(fires: Mapping[str, Sequence[FirePreview]], count: int) -> list[tuple[str, FirePreview]]:
+    """Return the first `count` fires of all jobs in order, and the next one of each job that has none among them."""
+    every = sorted(
+        ((name, fire) for name, coming in fires.items() for fire in coming), key=lambda named: (named[1].utc, named[0])
+    )
+    shown = every[:count]
+    named = {name for name, _ in shown}
+    rest: dict[str, FirePreview] = {}
+    for name, fire in every[count:]:
+        if name not in named:
+            rest.setdefault(name, fire)
+    return [*shown, *rest.items()]
+
+
 def _fires(job: JobDefinition, start: datetime | None, count: int) -> tuple[FirePreview, ...]:
     if job.schedule is None or not job.enabled:
         return ()
@@ -166,7 +179,7 @@ def _fires(job: JobDefinition, start: datetime | None, count: int) -> tuple[Fire
     return coming
 
 
-def _explain_silence(chosen: list[JobDefinition]) -> None:
+def _explain_silence(chosen: list[JobDefinition], firing: set[str]) -> None:
     for job in chosen:
         if not job.enabled:
             say(f"{job.name} is disabled")
@@ -174,13 +187,15 @@ def _explain_silence(chosen: list[JobDefinition]) -> None:
             say(f"{job.name} has no schedule: it runs when it is triggered")
         elif parse_schedule(job.schedule, job.timezone).is_reboot:
             say(f"{job.name} runs when the daemon starts")
+        elif job.name not in firing:
+            say(f"{job.name} has no fire time after that")
 
 
 def _kind_json(kind: Kind[Any]) -> dict[str, object]:
     return {
         "name": kind.name,
         "summary": kind.summary,
-        "params": kind.params.model_json_schema(),
+        "params": kind.params.model_json_schema(schema_generator=WrittenSchema),
         "defaults": jsonable(kind.defaults),
         "example": kind.example,
     }
@@ -188,28 +203,40 @@ def _kind_json(kind: Kind[Any]) -> dict[str, object]:
 
 def _print_kind(kind: Kind[Any]) -> None:
     click.echo(f"{kind.name}: {kind.summary}")
-    described = kind.params.model_json_schema()
+    described = kind.params.model_json_schema(schema_generator=WrittenSchema)
+    models = described.get("$defs", {})
     required = set(described.get("required", ()))
     rows = []
     for name, field in described.get("properties", {}).items():
-        default = "required" if name in required else jsonable(field.get("default"))
-        rows.append((name, _type_text(field), default, field.get("description", "")))
+        default = "required" if name in required else _default_text(field.get("default"))
+        rows.append((name, _type_text(field, models), default, field.get("description", "")))
     heading("Parameters")
     emit_table(("key", "type", "default", "meaning"), rows)
     if kind.defaults:
         heading("Defaults of its jobs")
         for key, value in kind.defaults.items():
-            click.echo(f"{key} = {value}")
+            click.echo(f"{key} = {_default_text(value)}")
     heading("Example")
     click.echo(kind.example.strip())
 
 
-def _type_text(field: dict[str, Any]) -> str:
+def _default_text(value: object) -> str | None:
+    """Return the value as one writes it in TOML; None for none."""
+    if isinstance(value, dict):
+        pairs = [f"{key} = {_default_text(inner)}" for key, inner in value.items() if inner is not None]
+        return "{ " + ", ".join(pairs) + " }" if pairs else None
+    return None if value is None else json.dumps(jsonable(value))
+
+
+def _type_text(field: dict[str, Any], models: dict[str, Any]) -> str:
     if "anyOf" in field:
-        return " or ".join(_type_text(each) for each in field["anyOf"] if each.get("type") != "null")
+        return " or ".join(_type_text(each, models) for each in field["anyOf"] if each.get("type") != "null")
     if "enum" in field:
         return " or ".join(f'"{word}"' for word in field["enum"])
     if "$ref" in field:
-        return str(field["$ref"]).rpartition("/")[2]
+        model = models[str(field["$ref"]).rpartition("/")[2]]
+        return "{ " + ", ".join(model["properties"]) + " }" if "properties" in model else _type_text(model, models)
     kind = field.get("x-batchd-type", field.get("type", "any"))
+    if kind == "array" and "items" in field:
+        return f"list of {_type_text(field['items'], models)}"
     return " or ".join(kind) if isinstance(kind, list) else str(kind)

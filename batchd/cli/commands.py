@@ -86,6 +86,8 @@ class Commands(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         """Return the names that begin so, with their help."""
         names = [
-            CompletionItem(name, help=entry.summary) for name, entry in ENTRIES.items() if name.startswith(incomplete)
+            CompletionItem(name, help=entry.summary.replace(",", ";"))  # fish takes a comma for the help's end
+            for name, entry in ENTRIES.items()
+            if name.startswith(incomplete)
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)

@@ -11,10 +11,11 @@ import click
 
 from batchd.cli.follow import follow
 from batchd.cli.output import emit_facts, emit_json, json_option, say
-from batchd.cli.run_text import exit_code_of, result_lines, run_json, state_text
-from batchd.cli.session import config_option, job_argument, known_job, open_config, open_store
+from batchd.cli.result_text import print_result
+from batchd.cli.run_text import exit_code_of, run_json, state_text
+from batchd.cli.session import complete_param, config_option, job_argument, known_job, open_config, open_store
 from batchd.cli.text import span
-from batchd.cli.types import Duration, Override
+from batchd.cli.types import Duration, Override, RunId
 from batchd.config.load import Config
 from batchd.db.engine import Database
 from batchd.domain.job import JsonValue
@@ -30,7 +31,13 @@ _TIMEOUT_HELP = "With --wait: wait no longer than this (exit 11); the run goes o
 @config_option
 @job_argument()
 @click.option(
-    "--param", "-p", "overrides", multiple=True, type=Override(), help="KEY=VALUE: a parameter of this one run."
+    "--param",
+    "-p",
+    "overrides",
+    multiple=True,
+    type=Override(),
+    shell_complete=complete_param,
+    help="KEY=VALUE: a parameter of this one run.",
 )
 @click.option("--wait", "-w", is_flag=True, help=_WAIT_HELP)
 @click.option("--timeout", type=Duration(), help=_TIMEOUT_HELP)
@@ -90,7 +97,7 @@ def resume(config_file: str | None, job: str, *, as_json: bool) -> None:
 
 @click.command()
 @config_option
-@click.argument("run_id", metavar="RUN", type=int)
+@click.argument("run_id", metavar="RUN", type=RunId())
 @json_option
 def cancel(config_file: str | None, run_id: int, *, as_json: bool) -> None:
     """Cancel a queued run at once, or ask the daemon to stop a running one.
@@ -112,7 +119,7 @@ def cancel(config_file: str | None, run_id: int, *, as_json: bool) -> None:
 
 @click.command()
 @config_option
-@click.argument("run_id", metavar="RUN", type=int)
+@click.argument("run_id", metavar="RUN", type=RunId())
 @click.option("--wait", "-w", is_flag=True, help=_WAIT_HELP)
 @click.option("--timeout", type=Duration(), help=_TIMEOUT_HELP)
 @json_option
@@ -171,7 +178,8 @@ def _answer(store: Database, run_id: int, said: str, *, wait: bool, timeout: tim
         emit_json({"run_id": run_id, "run": run_json(run)})
     else:
         emit_facts([("run", run.id), ("state", state_text(run)), ("took", span(run.duration)), ("error", run.error)])
-        emit_facts(result_lines(run))
+        if run.result:
+            print_result(run.result)
     if not run.is_final:
         say(f"still {state_text(run)}; it goes on, see `batchd show {run_id}`", color="yellow")
         click.get_current_context().exit(ExitCode.RUN_TIMED_OUT_OR_CANCELLED)

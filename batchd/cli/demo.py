@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from types import FrameType
 
 import click
 
-from batchd.cli.output import heading, say
-from batchd.cli.run_text import progress_text, result_lines, state_text
+from batchd.cli.output import heading, plain_text, say
+from batchd.cli.result_text import plain_values
+from batchd.cli.run_text import progress_text, state_text
 from batchd.cli.sample import prepare_sample
 from batchd.cli.session import config_option, open_config, open_store
 from batchd.cli.text import cleaned, span
@@ -155,7 +157,7 @@ def _show_all(config: Config, daemon: _Daemon) -> None:
         heading("What the jobs did")
         for run in [*ended, *unfinished]:
             _show(run)
-        _say_where_to_look(config)
+        _say_where_to_look(config, next((run.id for run in [*ended, *unfinished]), 1))
 
 
 def _is_ready(config: Config, daemon: _Daemon) -> bool:
@@ -177,16 +179,17 @@ def _is_ready(config: Config, daemon: _Daemon) -> bool:
 def _show(run: RunView) -> None:
     took = f" in {span(run.duration)}" if run.duration is not None else ""
     click.echo(f"  {run.schedule_id}: {state_text(run)}{took}  (run {run.id})")
-    for key, value in result_lines(run):
-        click.echo(f"      {key}: {f'{value:,}' if isinstance(value, int) and value is not True else cleaned(value)}")
+    for key, value in plain_values(run.result or {}):
+        if value is not None:
+            click.echo(f"      {key}: {cleaned(plain_text(value))}")
     for line in (run.error, progress_text(run) if not run.is_final else None):
         if line:
             click.echo(f"      {cleaned(line)}")
 
 
-def _say_where_to_look(config: Config) -> None:
+def _say_where_to_look(config: Config, run_id: int) -> None:
     heading("Where to look")
-    options = f"--config {config.path}"
+    options = f"--config {shlex.quote(str(config.path))}"
     program = _program()
     click.echo("  the log        this terminal: one line an event")
     for name, url in ((_APP, config.databases[_APP].url), ("the store", config.store.url)):
@@ -199,7 +202,7 @@ def _say_where_to_look(config: Config) -> None:
     for what, command in (
         ("jobs", f"{program} jobs {options}"),
         ("runs", f"{program} runs {options}"),
-        ("one run", f"{program} show 1 {options}"),
+        ("one run", f"{program} show {run_id} {options}"),
         ("fire times", f"{program} next {options}"),
         ("again, now", f"{program} trigger {config.jobs[0].name if config.jobs else 'JOB'} --wait {options}"),
         ("health", f"{program} status {options}"),
@@ -214,10 +217,12 @@ def _program() -> str:
     if shutil.which("batchd"):
         return "batchd"
     beside = Path(sys.executable).with_name("batchd")
-    return os.path.relpath(beside) if beside.exists() else f"{os.path.relpath(sys.executable)} -m batchd"
+    if beside.exists():
+        return shlex.quote(os.path.relpath(beside))
+    return f"{shlex.quote(os.path.relpath(sys.executable))} -m batchd"
 
 
 def _shell_line(url: str, question: str) -> str:
     if dialect_of(url).name == "sqlite":
-        return f"sqlite3 {os.path.relpath(url.partition(':///')[2])} '{question}'"
-    return f"psql '{masked(url)}' -c '{question}'"
+        return f"sqlite3 {shlex.quote(os.path.relpath(url.partition(':///')[2]))} '{question}'"
+    return f"psql {shlex.quote(masked(url))} -c '{question}'"

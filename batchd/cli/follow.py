@@ -13,6 +13,7 @@ from batchd.cli.run_text import progress_text, state_text
 from batchd.cli.text import cleaned
 from batchd.clock import SystemClock
 from batchd.db.engine import Database
+from batchd.domain.run import RunState
 from batchd.store.control import RunUnknown
 from batchd.store.queries import RunView, find_run
 
@@ -47,7 +48,7 @@ class _Teller:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._overwrites = sys.stderr.isatty()
-        self._state = ""
+        self._state = RunState.QUEUED.value  # whoever waits was told so
         self._progress: str | None = None
         self._line_open = False
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 
 import click
 
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, say
 from batchd.cli.rejects import print_rejects, rejects_of
+from batchd.cli.result_text import print_result
 from batchd.cli.run_text import duration_text, fire_text, progress_text, run_json, state_text
-from batchd.cli.session import config_option, known_job, open_config, open_store
+from batchd.cli.session import complete_job, config_option, known_job, open_config, open_store
 from batchd.cli.text import cleaned, distance, moment, span
-from batchd.cli.types import Duration, Since
+from batchd.cli.types import Duration, RunId, Since
 from batchd.clock import SystemClock
 from batchd.domain.run import RunState
 from batchd.errors import ExitCode
@@ -58,7 +58,7 @@ def jobs(config_file: str | None, *, as_json: bool) -> None:
 
 @click.command()
 @config_option
-@click.option("--job", "-j", metavar="JOB", help="Only runs of this job.")
+@click.option("--job", "-j", metavar="JOB", shell_complete=complete_job, help="Only runs of this job.")
 @click.option(
     "--state",
     "-s",
@@ -73,7 +73,7 @@ def jobs(config_file: str | None, *, as_json: bool) -> None:
 @click.option(
     "--limit", "-n", type=click.IntRange(1, _MOST_RUNS), default=20, show_default=True, help="At most this many."
 )
-@click.option("--before", "before_id", type=int, metavar="RUN", help="Only runs older than this one: the next page.")
+@click.option("--before", "before_id", type=RunId(), metavar="RUN", help="Only runs before this one: the next page.")
 @json_option
 def runs(
     config_file: str | None,
@@ -122,7 +122,7 @@ def runs(
 
 @click.command()
 @config_option
-@click.argument("run_id", metavar="RUN", type=int)
+@click.argument("run_id", metavar="RUN", type=RunId())
 @click.option(
     "--lines", "-l", type=click.IntRange(0, _MOST_RUNS), default=50, show_default=True, help="Last log lines."
 )
@@ -236,13 +236,12 @@ def _print_run(detail: RunDetail, rejected: tuple[RejectView, ...]) -> None:
             ("attempts", f"{run.attempt} used of {run.max_attempts}"),
             ("worker", run.worker),
             ("progress", progress_text(run)),
-            ("params", json.dumps(run.params, ensure_ascii=False)),
+            ("params", run.params),
             ("error", run.error),
         ]
     )
     if run.result:
-        heading("Result")
-        emit_facts([(key, json.dumps(value, ensure_ascii=False)) for key, value in run.result.items()])
+        print_result(run.result)
     if detail.attempts:
         heading("Attempts")
         rows = [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.shell_completion import shell_complete
@@ -18,6 +21,7 @@ from batchd.errors import BatchdError, ExitCode
 _PROGRAM = "batchd"
 _COMPLETE_VARIABLE = "_BATCHD_COMPLETE"
 _DEBUG_VARIABLE = "BATCHD_DEBUG"
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 _HELP = """Run batch jobs against the SQL database that you already have.
 
@@ -46,6 +50,8 @@ def cli(context: click.Context, config: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit code; never raises."""
+    if sys.stdout is None:  # closed by the caller: `batchd jobs >&-`
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
     words = list(sys.argv[1:] if arguments is None else arguments)
     instruction = os.environ.get(_COMPLETE_VARIABLE)
     if instruction:
@@ -67,13 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get(_DEBUG_VARIABLE):
             raise
-        first_line = next(iter(str(error).splitlines()), "")
-        return _report(
-            f"unexpected error: {type(error).__name__}: {first_line}",
-            f"set {_DEBUG_VARIABLE}=1 to see where it comes from",
-            ExitCode.UNEXPECTED,
-            as_json=as_json,
-        )
+        return _report_unexpected(error, as_json=as_json)
     return code
 
 
@@ -93,6 +93,19 @@ def _report_usage(error: click.ClickException, *, as_json: bool) -> int:
     return ExitCode.USAGE
 
 
+def _report_unexpected(error: Exception, *, as_json: bool) -> int:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        _silence_stdout()
+        return _report(f"cannot write: {error.strerror}", None, ExitCode.CANNOT_CREATE, as_json=as_json)
+    first_line = next(iter(str(error).splitlines()), "")
+    return _report(
+        f"unexpected error: {type(error).__name__}: {first_line}",
+        f"set {_DEBUG_VARIABLE}=1 to see where it comes from",
+        ExitCode.UNEXPECTED,
+        as_json=as_json,
+    )
+
+
 def _report(message: str, hint: str | None, code: ExitCode, *, as_json: bool) -> int:
     if as_json:
         said = {"code": code.name.lower(), "message": message, "hint": hint}
@@ -105,9 +118,10 @@ def _report(message: str, hint: str | None, code: ExitCode, *, as_json: bool) ->
 
 
 def _err_color() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _silence_stdout() -> None:
     """Let the interpreter's own flush at exit go nowhere: whoever read us has stopped reading."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,10 +9,11 @@ import dataclasses
 import enum
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -31,6 +32,8 @@ STATE_COLORS = {
     RunState.MISSED.value: "yellow",
     RunState.CANCELLED.value: "yellow",
 }
+
+_GAP = 2
 
 
 def json_option(command: F) -> F:
@@ -68,9 +71,12 @@ def emit_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, colo
 
     `color_column` holds the name of a run's state.
     """
-    cells = [[cleaned("-" if cell is None else cell) for cell in row] for row in rows]
+    cells = [[cleaned("-" if cell is None else plain_text(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _draw(headers, cells, color_column)
+        if shutil.get_terminal_size().columns < _narrowest(headers, cells):
+            _list(headers, cells)
+        else:
+            _draw(headers, cells, color_column)
         return
     widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
     for line in [[header.upper() for header in headers], *cells]:
@@ -82,19 +88,43 @@ def emit_facts(facts: Sequence[tuple[str, object]]) -> None:
     shown = [(name, value) for name, value in facts if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        click.echo(f"{name.ljust(width)}  {cleaned(value)}")
+        click.echo(f"{name.ljust(width)}  {cleaned(plain_text(value))}")
+
+
+def plain_text(value: object) -> object:
+    """Return the value as JSON and TOML write it where Python would differ: true, false and nested values."""
+    return json.dumps(jsonable(value), ensure_ascii=False) if isinstance(value, bool | list | dict) else value
+
+
+def styled(stream: TextIO) -> bool:
+    """Return whether text on the stream may have colours and bold type: a terminal that can, and no NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def say(message: str, *, color: str | None = None) -> None:
     """Tell a person something on stderr, where it cannot spoil the data."""
-    colored = color is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    colored = color is not None and styled(sys.stderr)
     click.echo(click.style(cleaned(message), fg=color) if colored else cleaned(message), err=True)
 
 
 def heading(text: str) -> None:
     """Print a heading on stdout."""
-    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo("\n" + (click.style(text, bold=True) if bold else text))
+    click.echo("\n" + (click.style(text, bold=True) if styled(sys.stdout) else text))
+
+
+def _narrowest(headers: Sequence[str], cells: list[list[str]]) -> int:
+    """Return how wide a terminal must be at least, so that no word of the table is broken."""
+    columns = zip(headers, *cells, strict=True)
+    longest = [max(len(word) for cell in column for word in cell.split(" ")) for column in columns]
+    return sum(longest) + _GAP * (len(longest) - 1)
+
+
+def _list(headers: Sequence[str], cells: list[list[str]]) -> None:
+    """Print one block of "name  value" lines a row: what a table becomes where there is no room for one."""
+    for number, line in enumerate(cells):
+        if number:
+            click.echo()
+        emit_facts([(header, cell) for header, cell in zip(headers, line, strict=True) if cell not in {"", "-"}])
 
 
 def _draw(headers: Sequence[str], cells: list[list[str]], color_column: str | None) -> None:
@@ -102,14 +132,17 @@ def _draw(headers: Sequence[str], cells: list[list[str]], color_column: str | No
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    plain = not styled(sys.stdout)
+    table = Table(
+        box=None, pad_edge=False, header_style="" if plain else "bold", show_edge=False, padding=(0, _GAP, 0, 0)
+    )
     for header in headers:
         table.add_column(header, overflow="fold")
     for line in cells:
         table.add_row(
             *(
-                Text(cell, style=STATE_COLORS.get(cell, "") if header == color_column else "")
+                Text(cell, style=STATE_COLORS.get(cell, "") if header == color_column and not plain else "")
                 for header, cell in zip(headers, line, strict=True)
             )
         )
-    Console(highlight=False, markup=False).print(table)
+    Console(highlight=False, markup=False, color_system=None if plain else "auto").print(table)

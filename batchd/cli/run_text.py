@@ -58,11 +58,6 @@ def fire_text(run: RunView) -> str:
     return moment(run.scheduled_for)
 
 
-def result_lines(run: RunView) -> list[tuple[str, object]]:
-    """Return the run's result, one line a key."""
-    return [(key, value) for key, value in (run.result or {}).items() if not isinstance(value, list | dict)]
-
-
 def exit_code_of(run: RunView) -> ExitCode:
     """Return what a command that waited for the run tells its caller."""
     match RunState(run.state):

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from batchd.config.load import Config, load_config
 from batchd.db.engine import Database
 from batchd.errors import BatchdError, ExitCode, SchemaMismatch, UsageError
+from batchd.jobs.catalog import kinds
 from batchd.store.migrate import check_version
 from batchd.store.queries import has_tables
 
@@ -33,13 +34,18 @@ class ConfigNotFound(BatchdError):
 def config_option(command: F) -> F:
     """Add `--config`, which wins over one that stands before the command."""
     return click.option(
-        "--config", "-c", "config_file", metavar="FILE", help="The config (default: $BATCHD_CONFIG, ./config.toml, …)."
+        "--config",
+        "-c",
+        "config_file",
+        metavar="FILE",
+        shell_complete=complete_file,
+        help="The config (default: $BATCHD_CONFIG, ./config.toml, …).",
     )(command)
 
 
 def job_argument(*, required: bool = True) -> Callable[[F], F]:
     """Add the argument JOB, which the shell completes from the config."""
-    return click.argument("job", required=required, shell_complete=_complete_job)
+    return click.argument("job", required=required, shell_complete=complete_job)
 
 
 def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
@@ -89,10 +95,37 @@ def known_job(config: Config, name: str) -> str:
     raise UsageError(f"no job {name!r} in {config.path}", hint=hint)
 
 
-def _complete_job(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_file(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell itself complete the name of a file."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_kind(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a kind."""
+    return [CompletionItem(name, help=kind.summary) for name, kind in kinds().items() if name.startswith(incomplete)]
+
+
+def complete_param(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the KEY= of a parameter of the job that the line names."""
+    config = _config_of(context)
+    name = context.params.get("job")
+    job = next((each for each in config.jobs if each.name == name), None) if config else None
+    if config is None or job is None:
+        return []
+    keys = config.kinds[job.kind].params.model_fields
+    return [CompletionItem(f"{key}=") for key in keys if key.startswith(incomplete)]
+
+
+def complete_job(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a job of the config."""
+    config = _config_of(context)
+    jobs = config.jobs if config else ()
+    return [CompletionItem(job.name, help=job.kind) for job in jobs if job.name.startswith(incomplete)]
+
+
+def _config_of(context: click.Context) -> Config | None:
     given = context.params.get("config_file") or context.find_root().params.get("config")
     try:
-        config = load_config(config_path(given, os.environ), os.environ)
+        return load_config(config_path(given, os.environ), os.environ)
     except BatchdError:
-        return []
-    return [CompletionItem(job.name, help=job.kind) for job in config.jobs if job.name.startswith(incomplete)]
+        return None

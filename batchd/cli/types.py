@@ -12,6 +12,9 @@ from batchd.clock import SystemClock
 from batchd.domain.job import JsonValue
 from batchd.domain.quantities import parse_duration
 
+_LARGEST_ID = 2**63 - 1
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+
 
 class Duration(click.ParamType[timedelta]):
     """A length of time: "90s", "5m", "1d"."""
@@ -39,7 +42,7 @@ class Since(click.ParamType[datetime]):
             return value
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         try:
             return SystemClock().now() - parse_duration(value)
@@ -57,9 +60,28 @@ class IsoMoment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
             self.fail(f'{value!r} is not like "2026-11-24" or "2026-11-24T03:15"', param, ctx)
+        if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:  # beyond them a zone's offset leads out of the calendar
+            self.fail(f"{value!r} is not between the years {_FIRST_YEAR} and {_LAST_YEAR}", param, ctx)
+        return moment
+
+
+class RunId(click.ParamType[int]):
+    """The number of a run, as `batchd runs` lists it."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, or fail with advice; one that no store could hold is none."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if not 0 < number <= _LARGEST_ID:
+            self.fail(f"{value!r} is not a run's number, such as 42; `batchd runs` lists them", param, ctx)
+        return number
 
 
 class Override(click.ParamType[tuple[str, JsonValue]]):

@@ -10,7 +10,9 @@ from batchd.config.settings import JobSettings, Settings
 from batchd.domain.job import JsonObject
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
+from batchd.jobs.params import WrittenSchema
 
+_REFERENCE = "#/$defs/{model}"
 _WRITTEN_BARE = ("integer", "number", "boolean")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
@@ -18,14 +20,14 @@ _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
     """Return a JSON Schema (draft 2020-12) of the whole config, with the params of every kind."""
     known = catalog.kinds() if kinds is None else kinds
-    schema = Settings.model_json_schema(ref_template="#/$defs/{model}")
+    schema = Settings.model_json_schema(ref_template=_REFERENCE, schema_generator=WrittenSchema)
     definitions: dict[str, Any] = schema.pop("$defs", {})
-    shared = JobSettings.model_json_schema(ref_template="#/$defs/{model}")
+    shared = JobSettings.model_json_schema(ref_template=_REFERENCE, schema_generator=WrittenSchema)
     definitions |= shared.pop("$defs", {})
     shared["additionalProperties"] = False
     jobs = []
     for name, kind in sorted(known.items()):
-        params = kind.params.model_json_schema(ref_template="#/$defs/{model}")
+        params = kind.params.model_json_schema(ref_template=_REFERENCE, schema_generator=WrittenSchema)
         definitions |= params.pop("$defs", {})
         definitions[f"job_{name}"] = {
             "title": f"{name}: {kind.summary}",

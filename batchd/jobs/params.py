@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 from batchd.domain.quantities import format_duration, parse_duration, parse_size
 
@@ -21,6 +22,14 @@ def _duration(value: Any) -> timedelta:
 
 def _size(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else parse_size(value)
+
+
+class WrittenSchema(GenerateJsonSchema):
+    """A JSON Schema whose defaults stand as people write them: "5s", where pydantic would say "PT5S"."""
+
+    def encode_default(self, dft: Any) -> Any:
+        """Return the default as the config has it."""
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
 Duration = Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from datetime import timedelta
 
 from pydantic import Field
@@ -68,6 +70,13 @@ def _fail(params: FailParams, context: JobContext) -> JsonObject:
     raise JobError(params.message if params.token is None else f"{params.message} {params.token.get_secret_value()}")
 
 
+def _end_a_loop(params: NoParams, context: JobContext) -> JsonObject:
+    """End a loop of the daemon as no exception that it catches could: what a bug in the interpreter would do."""
+    loop = next(thread for thread in threading.enumerate() if thread.name == "batchd-line-writer")
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(loop.ident or 0), ctypes.py_object(SystemExit))
+    return {}
+
+
 NOOP = Kind("noop", "Do nothing.", NoParams, _noop, '[jobs.noop]\nkind = "noop"\n', lambda params: ())
 APPEND = Kind(
     "append",
@@ -79,3 +88,6 @@ APPEND = Kind(
 )
 SLEEP = Kind("sleep", "Be busy.", SleepParams, _sleep, '[jobs.sleep]\nkind = "sleep"\n', lambda params: ())
 FAIL = Kind("fail", "Fail.", FailParams, _fail, '[jobs.fail]\nkind = "fail"\n', lambda params: ())
+END_A_LOOP = Kind(
+    "end_a_loop", "Break the daemon.", NoParams, _end_a_loop, '[jobs.end]\nkind = "end_a_loop"\n', lambda params: ()
+)

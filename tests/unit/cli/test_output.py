@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -52,12 +55,13 @@ def test_facts_that_are_none_are_left_out(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "run    1\nstate  failed\n"
 
 
-def _on_a_terminal(**environment: str) -> str:
-    script = (
-        "from batchd.cli.output import emit_table; emit_table(('run', 'state'), [(1, 'failed')], color_column='state')"
-    )
+_TABLE = "from batchd.cli.output import emit_table; emit_table(('run', 'state'), [(1, 'failed')], color_column='state')"
+
+
+def _on_a_terminal(script: str = _TABLE, *, columns: int = 80, **environment: str) -> str:
     ours, theirs = pty.openpty()
-    given = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    given = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
     subprocess.run(
         [sys.executable, "-c", script], stdout=theirs, env=given | {"TERM": "xterm"} | environment, check=True
     )
@@ -77,4 +81,25 @@ def test_a_table_on_a_terminal_has_colours() -> None:
     assert "\x1b[31mfailed" in _on_a_terminal()
     plain = _on_a_terminal(NO_COLOR="1")
     assert "failed" in plain
-    assert "\x1b[31m" not in plain
+    assert "\x1b" not in plain
+    assert "\x1b" not in _on_a_terminal(TERM="dumb")
+
+
+def test_a_table_without_room_becomes_a_list() -> None:
+    """On a terminal so narrow that a word would be broken, each row is a block of lines; empty cells are left out."""
+    script = (
+        "from batchd.cli.output import emit_table;"
+        "emit_table(('job', 'next run', 'note'), [('cleanup-sessions', '2026-11-26 02:15:00', '-'), ('b', 'c', 'd')])"
+    )
+    printed = _on_a_terminal(script, columns=30).replace("\r", "")
+    assert (
+        printed
+        == "job       cleanup-sessions\nnext run  2026-11-26 02:15:00\n\njob       b\nnext run  c\nnote      d\n"
+    )
+    assert "cleanup-sessions  2026-11-26 02:15:00" in _on_a_terminal(script, columns=60)
+
+
+def test_truth_is_written_as_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as Python has it."""
+    emit_facts([("dry_run", False), ("params", {"on": True})])
+    assert capsys.readouterr().out == 'dry_run  false\nparams   {"on": true}\n'

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from batchd.cli.types import Duration, IsoMoment, Override, Since
+from batchd.cli.types import Duration, IsoMoment, Override, RunId, Since
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,18 @@ def test_a_duration_is_written_as_everywhere() -> None:
     assert Duration().convert("90s", None, None) == timedelta(seconds=90)
     with pytest.raises(click.BadParameter, match="unit"):
         Duration().convert("90", None, None)
+
+
+@pytest.mark.parametrize("written", ["0", "-5", "abc", "9" * 30, "1.5", ""])
+def test_a_run_is_a_number_that_a_store_can_hold(written: str) -> None:
+    """Anything else is bad usage, and the message says where to find one."""
+    assert RunId().convert("42", None, None) == 42
+    with pytest.raises(click.BadParameter, match="batchd runs"):
+        RunId().convert(written, None, None)
+
+
+@pytest.mark.parametrize("written", ["0001-01-01", "9999-12-31T23:59"])
+def test_a_moment_lies_where_every_zone_has_one(written: str) -> None:
+    """At the ends of the calendar an offset leads out of it."""
+    with pytest.raises(click.BadParameter, match="1970"):
+        IsoMoment().convert(written, None, None)

@@ -1,0 +1,42 @@
+"""A run's result in words and tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchd.cli.result_text import nested_parts, plain_values, print_result
+
+RESULT = {
+    "state": "ok",
+    "rows": 133_333,
+    "dry_run": False,
+    "databases": {"app": {"error": None, "checks": [{"check": "size", "value": 4096.0}, {"check": "x", "fail": 0.5}]}},
+    "tables": ["a", "b"],
+    "nothing": [],
+}
+
+
+def test_plain_values_stand_on_lines() -> None:
+    """Nested ones under their path; thousands are marked, truth is not a number."""
+    assert plain_values(RESULT) == [
+        ("state", "ok"),
+        ("rows", "133,333"),
+        ("dry_run", False),
+        ("databases.app.error", None),
+    ]
+
+
+def test_lists_become_tables() -> None:
+    """With a column for each key that any of the objects has."""
+    checks, tables = nested_parts(RESULT)
+    assert (checks.name, checks.headers) == ("databases.app.checks", ("check", "value", "fail"))
+    assert checks.rows == [("size", "4,096", None), ("x", None, 0.5)]
+    assert (tables.name, tables.rows) == ("tables", [("a",), ("b",)])
+
+
+def test_a_result_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """No Python and no JSON in it."""
+    print_result(RESULT)
+    printed = capsys.readouterr().out
+    assert "dry_run  false" in printed
+    assert not set(printed) & set("{}'\"")
