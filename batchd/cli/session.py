@@ -108,8 +108,9 @@ def complete_kind(_context: click.Context, _parameter: click.Parameter, incomple
 def complete_param(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the KEY= of a parameter of the job that the line names."""
     config = _config_of(context)
-    name = context.params.get("job")
-    job = next((each for each in config.jobs if each.name == name), None) if config else None
+    # Behind an option that still lacks its value, click leaves the words before it where they are.
+    words = {context.params.get("job"), *context.args}
+    job = next((each for each in config.jobs if each.name in words), None) if config else None
     if config is None or job is None:
         return []
     keys = config.kinds[job.kind].params.model_fields

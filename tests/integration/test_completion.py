@@ -17,7 +17,8 @@ _CONFIG = (
     'column = "c"\nexpired = true\n[jobs.nobody]\nkind = "health_check"\n'
 )
 _ASK = {
-    "bash": 'source script; COMP_WORDS=({words}); COMP_CWORD={last}; _batchd_completion batchd; echo "${{COMPREPLY[@]}}"',
+    "bash": "source script; COMP_WORDS=({words}); COMP_CWORD={last}; _batchd_completion batchd;"
+    ' echo "${{COMPREPLY[@]}}"',
     "fish": 'source script; complete -C "{line}" | string split -f1 \\t',
 }
 
