@@ -43,6 +43,7 @@ from batchd.store.log_lines import LineBuffer
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
+from batchd.telemetry.thinning import Thinning
 from batchd.wake_loop import WakeLoop
 
 LEASE = LeaseTerms(length=timedelta(seconds=30), heartbeat=timedelta(seconds=10))
@@ -166,9 +167,12 @@ class Daemon:
         return True
 
     def _waiting(self, *, no_wait: bool) -> Retrying:
+        thinning = Thinning()
+
         def tell(state: RetryCallState) -> None:
             assert state.outcome
-            log.warning("store.waiting", reason=str(state.outcome.exception()), attempt=state.attempt_number)
+            if thinning.failed(self._clock.monotonic()):
+                log.warning("store.waiting", reason=str(state.outcome.exception()), tries=state.attempt_number)
 
         return Retrying(
             retry=retry_if_exception_type((DatabaseUnavailable, LockTimeout, StatementCancelled)),

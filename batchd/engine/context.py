@@ -39,7 +39,8 @@ class AttemptContext:
 
     def __init__(self, running: RunningAttempt, around: Surroundings) -> None:
         claim = running.claim
-        self.log: Log = get_logger()
+        # Bound to the run itself, for a kind may hand it to threads of its own, which have no context variables.
+        self.log: Log = get_logger(**claim.log_fields)
         self.run_id = claim.run_id
         self.job = claim.job or claim.kind
         self.attempt = claim.attempt

@@ -16,6 +16,7 @@ from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled
 from batchd.loop import Loop
 from batchd.store.finish import Ending, finish
 from batchd.store.release import release
+from batchd.telemetry.thinning import Thinning
 
 _BATCH = 200
 _IDLE = timedelta(seconds=60)
@@ -34,7 +35,7 @@ class Finisher(Loop):
         self._in_hand = in_hand
         self._on_recorded = on_recorded
         self._endings: deque[Ending] = deque()
-        self._is_delayed = False
+        self._delay = Thinning()
 
     def add(self, ending: Ending) -> None:
         """Record the ending soon."""
@@ -48,11 +49,11 @@ class Finisher(Loop):
             try:
                 self._record(batch)
             except _LATER as error:
-                if not self._is_delayed:
-                    self._log.warning("finish.delayed", runs=len(self._endings), reason=str(error))
-                self._is_delayed = True
+                if self._delay.failed(self._clock.monotonic()):
+                    runs, failures = len(self._endings), self._delay.count
+                    self._log.warning("finish.delayed", runs=runs, failures=failures, reason=str(error))
                 return timedelta(seconds=1)
-            self._is_delayed = False
+            self._delay.recovered(self._clock.monotonic())
             for _ in batch:
                 self._endings.popleft()
         return _IDLE
@@ -81,7 +82,7 @@ class Finisher(Loop):
         ours = {ending.claim.run_id for ending in recorded}
         for ending in ended:
             if ending.claim.run_id not in ours:
-                self._log.warning("lease.lost", run_id=ending.claim.run_id, fence=ending.claim.fence)
+                self._log.warning("lease.lost", fence=ending.claim.fence, **ending.claim.log_fields)
 
 
 def _is_given_back(ending: Ending) -> bool:

@@ -16,6 +16,7 @@ from batchd.engine.running import InHand, RunningAttempt
 from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled, StopReason
 from batchd.loop import Loop
 from batchd.store import leases, workers
+from batchd.telemetry.thinning import Thinning
 
 _TURN = timedelta(seconds=1)
 _AWAY = (DatabaseUnavailable, LockTimeout, StatementCancelled)
@@ -32,7 +33,7 @@ class LeaseKeeper(Loop):
         self._worker_id = worker_id
         self._in_hand = in_hand
         self._renew_at = clock.monotonic() + terms.heartbeat.total_seconds()
-        self._is_away = False
+        self._outage = Thinning()
 
     def hear(self, topics: frozenset[Topic]) -> None:
         """Look for cancel requests at once."""
@@ -49,11 +50,11 @@ class LeaseKeeper(Loop):
                 self._cancel(leases.cancel_requests(self._store, [attempt.claim.run_id for attempt in attempts]))
             self._write_progress(attempts)
         except _AWAY as error:
-            if not self._is_away:
-                self._log.warning("lease.renewal_failed", runs=len(attempts), reason=str(error))
-            self._is_away = True
+            if self._outage.failed(self._clock.monotonic()):
+                failures = self._outage.count
+                self._log.warning("lease.renewal_failed", runs=len(attempts), failures=failures, reason=str(error))
             return _TURN
-        self._is_away = False
+        self._outage.recovered(self._clock.monotonic())
         until_renewal = timedelta(seconds=max(0.0, self._renew_at - self._clock.monotonic()))
         return min(_TURN, until_renewal) if attempts else until_renewal
 
@@ -74,12 +75,12 @@ class LeaseKeeper(Loop):
 
     def _lose(self, attempt: RunningAttempt) -> None:
         if attempt.tell_to_stop(StopReason.LEASE_LOST):
-            self._log.warning("lease.lost", run_id=attempt.claim.run_id, fence=attempt.claim.fence)
+            self._log.warning("lease.lost", fence=attempt.claim.fence, **attempt.claim.log_fields)
 
     def _cancel(self, run_ids: frozenset[int]) -> None:
         for attempt in self._in_hand.all():
             if attempt.claim.run_id in run_ids and attempt.tell_to_stop(StopReason.CANCELLED):
-                self._log.info("run.cancel_requested", run_id=attempt.claim.run_id)
+                self._log.info("run.cancel_requested", **attempt.claim.log_fields)
 
     def _write_progress(self, attempts: tuple[RunningAttempt, ...]) -> None:
         reached = {}

@@ -155,18 +155,18 @@ class Engine:
             # Their leases will run out; the next daemon takes them back.
             self._log.warning("finish.delayed", runs=len(attempts), reason=str(error))
         for running in attempts:
-            self._log.info("run.released", run_id=running.claim.run_id, job=running.claim.job)
+            self._log.info("run.released", **running.claim.log_fields)
 
     def _execute(self, running: RunningAttempt) -> None:
         """Execute one attempt on a worker thread."""
         assert self._around
         claim = running.claim
-        job = claim.job or claim.kind
         started = self._clock.monotonic()
         running.start(started)
-        with structlog.contextvars.bound_contextvars(run_id=claim.run_id, job=job, attempt=claim.attempt):
+        with structlog.contextvars.bound_contextvars(**claim.log_fields):
             lag = (self._clock.now() - (claim.scheduled_for or claim.available_at)).total_seconds()
-            self._log.info("run.started", kind=claim.kind, lag_s=round(lag, 3))
+            fire = claim.scheduled_for and claim.scheduled_for.isoformat().replace("+00:00", "Z")
+            self._log.info("run.started", kind=claim.kind, scheduled_for=fire, lag_s=round(lag, 3))
             ending = attempt.execute(running, self._catalog, self._around)
             running.is_ended = True
             self._tell(ending, round(self._clock.monotonic() - started, 3))

@@ -52,7 +52,7 @@ class Stopper(Loop):
 
     def _time_out(self, attempt: RunningAttempt) -> None:
         if attempt.tell_to_stop(StopReason.TIMEOUT):
-            self._log.warning("run.timed_out", run_id=attempt.claim.run_id, job=attempt.claim.job)
+            self._log.warning("run.timed_out", **attempt.claim.log_fields)
 
     def _end(self, attempt: RunningAttempt, monotonic: float) -> None:
         reason = attempt.stop_reason
@@ -63,7 +63,7 @@ class Stopper(Loop):
             attempt.interrupts.cancel(reason)
         if monotonic - told_at > _STUCK_AFTER_SECONDS and not attempt.is_reported_stuck:
             attempt.is_reported_stuck = True
-            self._log.error("run.stuck", run_id=attempt.claim.run_id, job=attempt.claim.job, reason=reason.value)
+            self._log.error("run.stuck", **attempt.claim.log_fields, reason=reason.value)
 
 
 def _key(attempt: RunningAttempt) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
+from batchd.errors import BatchdError
 from batchd.store import planning
 from batchd.telemetry.logs import get_logger
 from batchd.telemetry.thinning import Thinning
@@ -210,13 +211,19 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 (the loop's boundary: nothing may end it)
             self._failures += 1
             if self._thinning.failed(self._clock.monotonic()):
-                self._log.error("scheduler.pass_failed", failures=self._failures, exc_info=error)
+                self._tell(error)
             return float(min(_FIRST_BACKOFF * 2 ** min(self._failures - 1, 10), LONGEST_WAIT).total_seconds())
-        if self._failures:
+        if self._thinning.recovered(self._clock.monotonic()) is not None:
             self._log.info("scheduler.recovered", failures=self._failures)
             self._failures = 0
-            self._thinning.recovered(self._clock.monotonic())
         return wait.total_seconds()
+
+    def _tell(self, error: Exception) -> None:
+        """Log a failure; one with a plain message of ours needs no traceback."""
+        if isinstance(error, BatchdError):
+            self._log.warning("scheduler.pass_failed", failures=self._failures, reason=str(error))
+        else:
+            self._log.error("scheduler.pass_failed", failures=self._failures, exc_info=error)
 
     def _pass(self, now: datetime) -> timedelta:
         if self.last_pass_at is not None and now < self.last_pass_at - _STEP_NOTICED:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from batchd.db.engine import Database
 from batchd.db.storable import storable_text
-from batchd.domain.job import Backoff, JsonObject, RetryPolicy
+from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
 from batchd.store.schema import attempts, runs
@@ -40,6 +40,11 @@ class Claim:
     scheduled_for: datetime | None
     available_at: datetime
     timeout: timedelta | None
+
+    @property
+    def log_fields(self) -> dict[str, JsonValue]:
+        """What every log line of the run carries, from whatever thread."""
+        return {"run_id": self.run_id, "job": self.job or self.kind, "attempt": self.attempt}
 
 
 @dataclass(frozen=True, slots=True)

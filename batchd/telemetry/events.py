@@ -36,12 +36,16 @@ EVENTS: Mapping[str, EventSpec] = {
     "loop.recovered": EventSpec("loop {loop} works again after {failures} failures", "The end of loop.failed."),
     "run.cancel_requested": EventSpec("run {run_id} is to be cancelled", "Somebody asked; the attempt is told."),
     "run.cancelled": EventSpec("cancelled after {duration_s} s", "Final."),
-    "run.failed": EventSpec("failed after {duration_s} s", "Final: no attempt is left, or none could help."),
+    "run.failed": EventSpec(
+        "failed after {duration_s} s: {error[message]}", "Final: no attempt is left, or none could help."
+    ),
     "run.finished": EventSpec("succeeded after {duration_s} s", "Final."),
     "run.lost": EventSpec("took back {runs}", "Their workers fell silent; they go on from their checkpoints."),
-    "run.quarantined": EventSpec("not understood, kept for a person", "Final until `batchd retry`."),
+    "run.quarantined": EventSpec("not understood, kept for a person: {error[message]}", "Final until `batchd retry`."),
     "run.released": EventSpec("given back, no attempt used up", "A stop, or a claim that no thread took up in time."),
-    "run.retrying": EventSpec("failed, next attempt in {retry_in_s} s", "The attempt failed; the run is queued again."),
+    "run.retrying": EventSpec(
+        "failed, next attempt in {retry_in_s} s: {error[message]}", "The attempt failed; the run is queued again."
+    ),
     "run.started": EventSpec("started, {lag_s} s after its time", "An attempt begins."),
     "run.stuck": EventSpec("run {run_id} does not stop", "Its thread keeps going; its lease is kept meanwhile."),
     "run.timed_out": EventSpec("run {run_id} took too long", "Its statements are cancelled."),
@@ -69,15 +73,23 @@ EVENTS: Mapping[str, EventSpec] = {
     "store.migrated": EventSpec("the store's tables are up to date now", "They were made or upgraded."),
     "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
     "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),
-    "store.waiting": EventSpec("waiting for the store: {reason}", "At start, attempt {attempt}."),
+    "store.waiting": EventSpec("waiting for the store: {reason}", "At start."),
     "worker.dead_found": EventSpec("took back what dead workers left: {runs}", "Proved by pid, or by SQLite's lock."),
     "worker.registered": EventSpec("worker {worker} with {slots} threads", "This daemon's row in batchd_workers."),
 }
 
 
 class _Blank(Formatter):
-    def get_value(self, key: int | str, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
-        return kwargs.get(key, "?")
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().get_field(field_name, args, kwargs)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return "?", field_name
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value)) or "none"
+        return str(super().format_field(value, format_spec))
 
 
 _FORMATTER = _Blank()
@@ -87,6 +99,13 @@ def message_of(event: str, fields: Mapping[str, Any]) -> str:
     """Return the event's sentence with its fields filled in; the event itself where the list has none."""
     spec = EVENTS.get(event)
     return event if spec is None else _FORMATTER.vformat(spec.message, (), fields)
+
+
+def fields_in_message(event: str) -> frozenset[str]:
+    """Return the names of the fields that the event's sentence already tells."""
+    spec = EVENTS.get(event)
+    parts = _FORMATTER.parse("" if spec is None else spec.message)
+    return frozenset(name.partition("[")[0] for _, name, _, _ in parts if name)
 
 
 def events_markdown() -> str:

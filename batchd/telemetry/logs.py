@@ -21,7 +21,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from batchd import __version__
 from batchd.clock import SystemClock
-from batchd.telemetry.events import message_of
+from batchd.telemetry.events import fields_in_message, message_of
 from batchd.telemetry.masking import Masker
 
 LineSink = Callable[[EventDict], None]
@@ -29,6 +29,7 @@ LineSink = Callable[[EventDict], None]
 
 _LONGEST_LINE = 40_000
 _LONGEST_STACK = 16_000
+_LONGEST_PART = 1_000
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _FIRST = ("ts", "level", "event", "msg")
 
@@ -90,26 +91,43 @@ class _Pipe:
             **event,
         }
         line["msg"] = message_of(line["event"], line)
-        line = self._masker.masked(line)
+        fixed = {key: line.pop(key) for key in ("ts", "level", "event")}
+        line = _bounded({**fixed, **self._masker.masked(line)})
         if self._sink is not None and "run_id" in line:
             self._sink(line)
-        text = self._json({**line, **self._bound}) if self._as_json else _readable(line, now)
         prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
         # What the stream's encoding does not know (a file's name that was not UTF-8) must not cost the line.
         encoding = getattr(self._out, "encoding", None) or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         # A log that cannot be written (a closed pipe, a full disk) must not stop the work.
         with contextlib.suppress(OSError, ValueError):
-            self._out.write(prefix + text + "\n")
+            try:
+                self._out.write(f"{prefix}{self._rendered(line, now, ascii_only=False)}\n")
+            except UnicodeEncodeError:  # stdout is not UTF-8, or the text holds half a surrogate pair
+                self._out.write(f"{prefix}{self._rendered(line, now, ascii_only=True)}\n")
             self._out.flush()
         raise structlog.DropEvent
 
-    def _json(self, line: EventDict) -> str:
-        text = json.dumps(line, default=str, ensure_ascii=False, separators=(",", ":"))
-        if len(text) <= _LONGEST_LINE:
-            return text
-        short = {key: line[key] for key in (*_FIRST, *self._bound, "run_id", "job") if key in line}
-        return json.dumps({**short, "truncated": True}, default=str, ensure_ascii=False, separators=(",", ":"))
+    def _rendered(self, line: EventDict, now: datetime, *, ascii_only: bool) -> str:
+        if self._as_json:
+            return _json({**line, **self._bound}, ascii_only=ascii_only)
+        text = _readable(line, now)
+        return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
+
+
+def _json(line: EventDict, *, ascii_only: bool = False) -> str:
+    return json.dumps(line, default=str, ensure_ascii=ascii_only, separators=(",", ":"))
+
+
+def _bounded(line: EventDict) -> EventDict:
+    """Return the line, or what is short in it where journald would split the whole."""
+    if len(_json(line, ascii_only=True)) <= _LONGEST_LINE:
+        return line
+    short: EventDict = {key: value for key, value in line.items() if not isinstance(value, dict | list)}
+    error = line.get("error")
+    if isinstance(error, dict):
+        short["error"] = {key: _cut(value) for key, value in error.items()}
+    return {**{key: _cut(value) for key, value in short.items()}, "truncated": True}
 
 
 class _Bridge(logging.Handler):
@@ -138,19 +156,29 @@ def _error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def _cut(value: Any) -> Any:
+    return f"{value[:_LONGEST_PART]} …" if isinstance(value, str) and len(value) > _LONGEST_PART else value
+
+
 def _readable(line: EventDict, now: datetime) -> str:
-    skipped = {*_FIRST, "run_id", "job", "error"}
+    skipped = {*_FIRST, "run_id", "job", "error", "loop", *fields_in_message(line["event"])}
     who = f" {line['job']}#{line['run_id']}" if "job" in line and "run_id" in line else ""
-    fields = " ".join(f"{key}={value}" for key, value in line.items() if key not in skipped and value is not None)
+    told = [(key, value) for key, value in line.items() if key not in skipped]
+    fields = " ".join(part for part in (_flat(key, value) for key, value in told) if part)
     text = f"{now.astimezone():%H:%M:%S.%f}"[:-3] + f" {line['level'][:4]:4} {line['event']:22}{who} {line['msg']}"
     if fields:
         text += f"  ({fields})"
     error = line.get("error")
-    if isinstance(error, dict):
-        text += f"\n    {error.get('type')}: {error.get('message')}"
-        if error.get("stack"):
-            text += "\n" + "\n".join("    " + part for part in str(error["stack"]).splitlines())
+    if isinstance(error, dict) and error.get("stack"):
+        text += "\n" + "\n".join("    " + part for part in str(error["stack"]).splitlines())
     return text
+
+
+def _flat(key: str, value: Any) -> str:
+    """Return "key=value"; of a nested value its plain parts: `batchd show` and the JSON format have the rest."""
+    pairs = value.items() if isinstance(value, dict) else [(key, value)]
+    plain = [(name, inner) for name, inner in pairs if not isinstance(inner, dict | list | None)]
+    return " ".join(f"{name}={inner}" for name, inner in plain)
 
 
 def _is_journal(out: TextIO) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ class Masker:
             return {key: self._field(key, inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self.masked(inner) for inner in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)  # JSON has no word for it
         if value is None or isinstance(value, bool | int | float):
             return value
         return self.text(str(value))
@@ -41,6 +44,6 @@ class Masker:
         return text
 
     def _field(self, key: Any, value: Any) -> Any:
-        if isinstance(key, str) and _KEYS.search(key) and isinstance(value, str):
+        if isinstance(key, str) and _KEYS.search(key) and not isinstance(value, bool | int | float | None):
             return MASK
         return self.masked(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -111,7 +112,9 @@ def run(params: HealthParams, context: JobContext) -> JsonObject:
     databases = [context.database(name) for name in names]
     before = _failures_before(context.previous_result)
     with ThreadPoolExecutor(min(_AT_ONCE, len(databases) or 1), thread_name_prefix="health") as threads:
-        reports = list(threads.map(lambda database: _report(database, params), databases))
+        # Each thread gets the run's context, so that what a library logs there carries the run's id as well.
+        asked = [threads.submit(copy_context().run, _report, database, params) for database in databases]
+        reports = [each.result() for each in asked]
     found: dict[str, Any] = {}
     for name, report in zip(names, reports, strict=True):
         failures = before.get(name, 0) + 1 if report["state"] == "fail" else 0

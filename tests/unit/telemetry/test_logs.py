@@ -83,13 +83,72 @@ def test_libraries_and_warnings_go_through_the_same_pipe(out: io.StringIO) -> No
     assert told == [("library.message", "apscheduler.scheduler"), ("library.message", "py.warnings")]
 
 
-def test_a_huge_line_is_cut_and_says_so(out: io.StringIO) -> None:
-    """The journal would split it."""
+@pytest.mark.parametrize("letter", ["x", "ü", "\U0001f600", "\x00"])
+def test_a_huge_line_is_cut_and_says_so(out: io.StringIO, letter: str) -> None:
+    """The journal would split it, and the store would keep it; what is short in it stays."""
+    sunk: list[Any] = []
+    configure(out, sink=sunk.append)
+    log = get_logger(run_id=3)
+    log.info("run.finished", duration_s=0.5, result={"text": letter * 100_000})
+    log.error("run.failed", error={"type": "JobError", "message": letter * 100_000, "stack": None})
+    log.warning("library.message", logger="a", text=letter * 100_000)
+    for line, kept in zip(lines(out), sunk, strict=True):
+        assert line["truncated"]
+        assert line["run_id"] == 3
+        assert len(json.dumps(kept)) < 48_000
+    assert all(len(line.encode()) < 48_000 for line in out.getvalue().splitlines())
+    assert lines(out)[0]["duration_s"] == 0.5
+    assert lines(out)[1]["error"]["type"] == "JobError"
+
+
+def test_every_line_is_json_whatever_is_logged(out: io.StringIO) -> None:
+    """Infinity, bytes, objects, odd line ends: nothing is lost and nothing breaks the line."""
     configure(out)
-    get_logger().info("run.finished", run_id=3, result={"text": "x" * 100_000})
+    log = get_logger()
+    log.info("run.finished", result={"a": float("nan"), "b": b"x", "c": object(), "d": {1, 2}, 5: "number"})
+    log.info("run.finished", result={"text": "a\ud800\u2028\nb"})
+    for line in out.getvalue().split("\n")[:-1]:
+        json.loads(line, parse_constant=pytest.fail)
+    assert json.loads(out.getvalue().split("\n")[0])["result"]["a"] == "nan"
+
+
+def test_a_line_is_not_lost_where_stdout_is_ascii() -> None:
+    """Nor where the text holds what UTF-8 cannot."""
+    raw = io.BytesIO()
+    ascii_out = io.TextIOWrapper(raw, encoding="ascii", newline="\n")
+    for log_format in ("json", "console"):
+        configure_logging(level="info", log_format=log_format, secrets=[], stream=ascii_out)
+        get_logger().info("service.failed", reason="Zürich \ud800")
+    first, second = raw.getvalue().decode("ascii").splitlines()
+    assert json.loads(first)["reason"] == "Zürich \ud800"
+    assert "Z\\xfcrich" in second
+
+
+def test_a_secret_that_is_a_word_of_ours_does_not_break_the_line(out: io.StringIO) -> None:
+    """Level, event and time are ours and never masked."""
+    configure_logging(level="info", log_format="json", secrets=["info", "service.failed"], stream=out)
+    get_logger().info("service.failed", reason="info")
     (line,) = lines(out)
-    assert line["truncated"]
-    assert line["run_id"] == 3
+    assert (line["level"], line["event"], line["reason"]) == ("info", "service.failed", "***")
+
+
+def test_a_traceback_shows_no_local_variable(out: io.StringIO) -> None:
+    """Neither ours nor that of a library's logging."""
+    configure(out)
+
+    def fail() -> None:
+        local = "hunter2" + "-in-a-local"
+        raise RuntimeError(f"{len(local)} letters")
+
+    try:
+        fail()
+    except RuntimeError:
+        get_logger().error("loop.failed", exc_info=True)
+        logging.getLogger("library").exception("told")
+    for line in lines(out):
+        assert line["error"]["type"] == "RuntimeError"
+        assert "test_a_traceback_shows_no_local_variable" in line["error"]["stack"]
+    assert "hunter2-in" not in out.getvalue()
 
 
 def test_below_the_level_nothing_is_written(out: io.StringIO) -> None:
@@ -100,17 +159,21 @@ def test_below_the_level_nothing_is_written(out: io.StringIO) -> None:
 
 
 def test_the_readable_format_is_one_line_too(out: io.StringIO) -> None:
-    """For a person at a terminal."""
+    """For a person at a terminal: what the sentence tells is not told twice, and nested values are left to the JSON."""
     configure_logging(level="info", log_format="console", secrets=[], stream=out)
-    get_logger().info("service.ready", jobs=3)
-    assert "ready with 3 jobs" in out.getvalue()
-    assert len(out.getvalue().splitlines()) == 1
+    get_logger().info("service.ready", jobs=3, worker="w1")
+    get_logger(job="a", run_id=4).info("run.finished", duration_s=0.5, result={"rows": 7, "deep": {"x": [1]}})
+    ready, finished = out.getvalue().splitlines()
+    assert ready.endswith("ready with 3 jobs  (worker=w1)")
+    assert finished.endswith("a#4 succeeded after 0.5 s  (rows=7)")
 
 
 @pytest.mark.parametrize("key", ["password", "api_key", "Authorization", "dsn", "session_token"])
 def test_telling_keys_hide_their_value(key: str) -> None:
     """Even when nobody knew the value."""
-    assert Masker([]).masked({key: "x"}) == {key: "***"}
+    for value in ("x", b"x", ["x"], {"a": "x"}):
+        assert Masker([]).masked({key: value}) == {key: "***"}
+    assert Masker([]).masked({key: None}) == {key: None}
 
 
 def test_a_repeating_error_is_told_ever_more_rarely_and_its_end_once() -> None:
