@@ -40,7 +40,7 @@ EVENTS: Mapping[str, EventSpec] = {
         "failed after {duration_s} s: {error[message]}", "Final: no attempt is left, or none could help."
     ),
     "run.finished": EventSpec("succeeded after {duration_s} s", "Final."),
-    "run.lost": EventSpec("took back {runs}", "Their workers fell silent; they go on from their checkpoints."),
+    "run.lost": EventSpec("took back runs {runs}", "Their workers fell silent; they go on from their checkpoints."),
     "run.quarantined": EventSpec("not understood, kept for a person: {error[message]}", "Final until `batchd retry`."),
     "run.released": EventSpec("given back, no attempt used up", "A stop, or a claim that no thread took up in time."),
     "run.retrying": EventSpec(
@@ -58,7 +58,7 @@ EVENTS: Mapping[str, EventSpec] = {
     "schedules.reconciled": EventSpec(
         "{added} added, {changed} changed, {removed} removed, {unchanged} as before", "The config became rows."
     ),
-    "service.draining": EventSpec("stopping; waiting for {runs}", "No more planning or claiming."),
+    "service.draining": EventSpec("stopping; runs still at work: {runs}", "No more planning or claiming."),
     "service.failed": EventSpec("cannot go on: {reason}", "The process ends with `exit_code`."),
     "service.ready": EventSpec("ready with {jobs} jobs", "Planning and executing."),
     "service.starting": EventSpec("starting on {store}", "The config is right."),

@@ -43,12 +43,12 @@ def test_the_docs_hold_the_same_list() -> None:
 
 def test_a_message_survives_a_missing_field() -> None:
     """A log line must never fail."""
-    assert message_of("run.lost", {}) == "took back ?"
+    assert message_of("run.lost", {}) == "took back runs ?"
     assert message_of("no.such", {}) == "no.such"
     assert message_of("run.failed", {"duration_s": 1, "error": None}) == "failed after 1 s: ?"
 
 
 def test_a_message_tells_a_list_in_words() -> None:
     """Not as Python has it."""
-    assert message_of("run.lost", {"runs": [1, 2]}) == "took back 1, 2"
-    assert message_of("service.draining", {"runs": []}) == "stopping; waiting for none"
+    assert message_of("run.lost", {"runs": [1, 2]}) == "took back runs 1, 2"
+    assert message_of("service.draining", {"runs": []}) == "stopping; runs still at work: none"
