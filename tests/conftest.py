@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from batchd.db.engine import Database
+from tests.support.canary import CANARY
 from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
 hypothesis.settings.load_profile("batchd")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test whose own output, captured or logged, shows the secret that is planted in every server's URL."""
+    report = yield
+    for title, content in report.sections if report.passed else ():
+        if CANARY in content:
+            report.outcome = "failed"
+            report.longrepr = f"{title} shows the planted secret {CANARY!r}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,7 @@ def prepare_sample(database: Database) -> Sample:
     file = Path(str(database.engine.url.database))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     except OSError as error:
         raise CannotCreate(f"{file.parent}: {error.strerror}", hint="name another file in [databases.app]") from error
     with database.writing() as connection:

@@ -204,6 +204,7 @@ def _database(
         connect_timeout=section.connect_timeout,
         statement_timeout=section.statement_timeout,
         lock_timeout=section.lock_timeout,
+        must_exist=default is None,
     )
 
 

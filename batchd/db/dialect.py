@@ -39,6 +39,7 @@ class Failure(enum.Enum):
 class DatabaseSettings:
     """How to reach one database. `statement_timeout` and `lock_timeout` None mean no limit of ours.
 
+    `must_exist` keeps SQLite from making the file, as it does for every name that it is given.
     `url` is a secret: it may hold a password.
     """
 
@@ -48,6 +49,7 @@ class DatabaseSettings:
     connect_timeout: timedelta
     statement_timeout: timedelta | None
     lock_timeout: timedelta | None
+    must_exist: bool = False
 
 
 class Dialect(Protocol):

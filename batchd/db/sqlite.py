@@ -52,6 +52,13 @@ class SqliteDialect:
             hide_parameters=True,
         )
 
+        @sqlalchemy_event.listens_for(engine, "do_connect")
+        def _look_first(*_given: Any) -> None:
+            if settings.must_exist and not Path(url.database or "").exists():
+                error = sqlite3.OperationalError(f"there is no file {url.database}")
+                error.sqlite_errorname = "SQLITE_CANTOPEN"
+                raise error
+
         @sqlalchemy_event.listens_for(engine, "connect")
         def _prepare(dbapi_connection: sqlite3.Connection, _record: Any) -> None:
             _use_wal(dbapi_connection, busy)

@@ -96,9 +96,6 @@ class _Pipe:
         if self._sink is not None and "run_id" in line:
             self._sink(line)
         prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
-        # What the stream's encoding does not know (a file's name that was not UTF-8) must not cost the line.
-        encoding = getattr(self._out, "encoding", None) or "utf-8"
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
         # A log that cannot be written (a closed pipe, a full disk) must not stop the work.
         with contextlib.suppress(OSError, ValueError):
             try:

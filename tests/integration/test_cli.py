@@ -20,6 +20,7 @@ import pytest
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.store.migrate import migrate
+from tests.support.canary import assert_no_canary
 from tests.support.store_rows import LONG_AGO, add_run, add_schedule, run_row
 
 CONFIG = """
@@ -57,7 +58,7 @@ class Shell:
     store: Database
 
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "batchd", *words],
             cwd=self.folder,
             env=self.environment | environment,
@@ -66,6 +67,8 @@ class Shell:
             check=False,
             timeout=60,
         )
+        assert_no_canary(done.stdout + done.stderr, f"batchd {' '.join(words)}")
+        return done
 
     @property
     def environment(self) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from batchd.db.dialect import Topic
 from batchd.db.engine import Database, Interrupts, masked
 from batchd.db.sqlite import SqliteDialect
 from batchd.db.types import UtcTimestamp
-from batchd.errors import RunInterrupted, StopReason
+from batchd.errors import DatabaseUnavailable, RunInterrupted, StopReason
 from batchd.store.schema import meta, metadata
 from tests.support.databases import open_database
 
@@ -119,3 +122,15 @@ def test_a_commit_elsewhere_wakes_a_listener(database: Database) -> None:
 def test_passwords_never_show_in_a_masked_url() -> None:
     """Neither the userinfo's nor the query's."""
     assert "hunter2" not in masked("postgresql://u:hunter2@h/d?sslpassword=hunter2&password=hunter2")
+
+
+def test_a_sqlite_file_that_must_exist_is_not_made(tmp_path: Path) -> None:
+    """A typo in a path is an unreachable database, not an empty one."""
+    settings = replace(open_database(f"sqlite:///{tmp_path / 'app.db'}").settings, must_exist=True)
+    with contextlib.closing(Database(settings)) as database:
+        with pytest.raises(DatabaseUnavailable, match="there is no file"), database.writing():
+            pass
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "app.db").touch()
+        with database.writing() as connection:
+            connection.exec_driver_sql("CREATE TABLE t (id integer)")

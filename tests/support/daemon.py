@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.canary import assert_no_canary
 from tests.support.processes import PROJECT, RunningProcess, clean_environment
 from tests.support.waiting import wait_until
 
@@ -90,7 +91,7 @@ def batchd(
     config: Path, *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 30
 ) -> subprocess.CompletedProcess[str]:
     """Run one command of the CLI on the config and return what it said; the first argument is the command."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "batchd", arguments[0], "--config", str(config), *arguments[1:]],
         env=clean_environment({**_WITH_PLUGIN, **(environment or {})}),
         cwd=config.parent,
@@ -100,6 +101,8 @@ def batchd(
         check=False,
         timeout=seconds,
     )
+    assert_no_canary(done.stdout + done.stderr, f"batchd {arguments[0]}")
+    return done
 
 
 def write_config(folder: Path, sections: Mapping[str, Any], *, name: str = "config.toml") -> Path:

@@ -18,6 +18,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from tests.support.canary import CANARY
+
 _FOLDERS = {"older": "pginstall", "18": "pginstall18"}
 
 
@@ -69,7 +71,7 @@ def start_server(base: Path, version: str) -> Iterator[PostgresServer]:
                 "shared_buffers = '64MB'\n"
             )
         server = PostgresServer(
-            admin_url=f"postgresql://postgres@/postgres?host={socket_folder}", data=data, binaries=binaries
+            admin_url=f"postgresql://postgres:{CANARY}@/postgres?host={socket_folder}", data=data, binaries=binaries
         )
         server.start()
         try:

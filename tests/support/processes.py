@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.canary import assert_no_canary
 from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,8 @@ class RunningProcess:
         self.kill()
         assert self._popen.stdout
         self._popen.stdout.close()
+        if error is None:
+            assert_no_canary(self.output, "the process")
 
     @property
     def pid(self) -> int:
