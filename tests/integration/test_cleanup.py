@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -11,6 +14,7 @@ from sqlalchemy import text
 from batchd.db.engine import Database
 from batchd.errors import JobError
 from tests.support.cleaning import NOW, clean, execute, fetch
+from tests.support.databases import open_database
 
 _CUTOFF = NOW - timedelta(days=10)
 _OFFSETS = [
@@ -104,3 +108,49 @@ def test_a_missing_table_is_named_with_its_nearest(database: Database) -> None:
     with pytest.raises(JobError, match="no column create_at") as missing_column:
         clean(database, column="create_at")
     assert "created_at" in str(missing_column.value.hint)
+
+
+@pytest.mark.parametrize(("unit", "per_second"), [("microseconds", 10**6), ("nanoseconds", 10**9)])
+@pytest.mark.parametrize("said", [True, False])
+def test_finer_units_are_known(database: Database, unit: str, per_second: int, *, said: bool) -> None:
+    """Named by `column_unit`, or found by the size of the numbers."""
+    execute(database, "CREATE TABLE logs (id bigint PRIMARY KEY, at bigint)", "CREATE INDEX logs_at ON logs (at)")
+    cutoff = int(_CUTOFF.timestamp() * 1_000) * (per_second // 1_000)
+    rows = ", ".join(f"({number}, {cutoff + offset})" for number, offset in enumerate((-per_second, -1, 0, 1)))
+    execute(database, f"INSERT INTO logs VALUES {rows}")
+    clean(database, **({"column_unit": unit} if said else {}))
+    assert fetch(database, "SELECT id FROM logs ORDER BY id") == [2, 3]
+
+
+def test_a_local_timestamp_is_read_in_its_zone(postgres_url: str) -> None:
+    """`column_timezone` says in which local time a column without one was written."""
+    database = open_database(postgres_url)
+    local = _CUTOFF.astimezone(ZoneInfo("Asia/Tokyo")).replace(tzinfo=None)
+    execute(database, "CREATE TABLE logs (id bigint PRIMARY KEY, at timestamp)")
+    execute(database, f"INSERT INTO logs VALUES (1, '{local - timedelta(seconds=1)}'), (2, '{local}')")
+    assert clean(database, dry_run=True)["rows_matching"] == 0
+    clean(database, column_timezone="Asia/Tokyo")
+    assert fetch(database, "SELECT id FROM logs") == [2]
+    database.close()
+
+
+def test_an_archive_is_on_the_disk_before_the_rows_are_gone(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each fsync of the archive, every other session still sees the chunk's rows."""
+    execute(database, "CREATE TABLE logs (id bigint PRIMARY KEY, at bigint)")
+    old = int(_CUTOFF.timestamp() * 1_000) - 86_400_000
+    execute(database, "INSERT INTO logs VALUES " + ", ".join(f"({n}, {old + n})" for n in range(20)))
+    synced = os.fsync
+    seen: list[tuple[int, int]] = []
+
+    def watched(descriptor: int) -> None:
+        synced(descriptor)
+        if archive.exists() and os.fstat(descriptor).st_ino == archive.stat().st_ino:
+            seen.append((fetch(database, "SELECT count(*) FROM logs")[0], archive.stat().st_size))
+
+    archive = tmp_path / "logs.jsonl.gz"
+    monkeypatch.setattr(os, "fsync", watched)
+    clean(database, archive_to=str(archive), batch_size=10)
+    assert [rows for rows, size in seen if size] == [20, 10]
+    assert fetch(database, "SELECT count(*) FROM logs") == [0]
