@@ -122,6 +122,7 @@ class Daemon:
             mask=Masker(config.secrets).masked,
             worker=self._worker,
             clock=clock,
+            mail=config.mail,
         )
         daemon = config.settings.daemon
         retention = Retention(daemon.keep_runs, daemon.keep_for, daemon.keep_events)

@@ -88,6 +88,26 @@ class Dialect(Protocol):
         """Return the database's clock plus seconds (may be negative) as an expression."""
         ...
 
+    def seconds_between(self, earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
+        """Return how many seconds lie between two moments (columns of `UtcTimestamp`, or bound ones)."""
+        ...
+
+    def json_number(self, document: ColumnElement[Any], key: str) -> ColumnElement[float]:
+        """Return the number that a JSON object has under a key; NULL when there is none, or it is no number."""
+        ...
+
+    def read_only(self, connection: Connection) -> AbstractContextManager[None]:
+        """Let the transaction, which must be new, see one snapshot and refuse every write, until the block ends."""
+        ...
+
+    def time_limit(self, connection: Connection, limit: timedelta) -> AbstractContextManager[None]:
+        """End each statement of the block that takes longer (Failure.CANCELLED)."""
+        ...
+
+    def explain(self, statement: str) -> str:
+        """Return SQL that has the database look at a statement, names and rights included, and not execute it."""
+        ...
+
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Wait for the advisory lock `name`; the end of the transaction gives it back."""
         ...

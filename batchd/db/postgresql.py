@@ -12,10 +12,10 @@ from typing import Any
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, text
+from sqlalchemy import ColumnElement, Connection, Double, Engine, Table, case, cast, func, text, type_coerce
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import TIMESTAMP, Insert, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -132,6 +132,31 @@ class PostgresDialect:
     def now_plus(self, seconds: float | ColumnElement[Any]) -> ColumnElement[datetime]:
         """Return `clock_timestamp()` plus an interval."""
         return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+    def seconds_between(self, earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
+        """Return the interval's epoch."""
+        moment = TIMESTAMP(timezone=True)
+        return cast(func.extract("epoch", type_coerce(later, moment) - type_coerce(earlier, moment)), Double())
+
+    def json_number(self, document: ColumnElement[Any], key: str) -> ColumnElement[float]:
+        """Return it by `jsonb_typeof`, since a cast of anything else would fail the whole statement."""
+        return case((func.jsonb_typeof(document[key]) == "number", document[key].as_float()))
+
+    @contextlib.contextmanager
+    def read_only(self, connection: Connection) -> Iterator[None]:
+        """SET TRANSACTION, which must come first; the end of the transaction undoes it."""
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+    @contextlib.contextmanager
+    def time_limit(self, connection: Connection, limit: timedelta) -> Iterator[None]:
+        """Set `statement_timeout` for the transaction; the next block sets its own."""
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit.total_seconds() * 1000))}")
+        yield
+
+    def explain(self, statement: str) -> str:
+        """Return EXPLAIN, which parses, plans and checks rights."""
+        return f"EXPLAIN {statement}"
 
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Take `pg_advisory_xact_lock` on a key made from the name."""

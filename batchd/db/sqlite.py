@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, String, Table, cast, func, literal, type_coerce
+from sqlalchemy import ColumnElement, Connection, Engine, String, Table, case, cast, func, literal, type_coerce
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.dialects.sqlite import Insert, insert
@@ -23,11 +23,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
+from batchd.clock import SystemClock
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
 from batchd.db.types import UtcTimestamp
 
 _BUSY_TIMEOUT = timedelta(seconds=5)
 _WAKE_POLL = timedelta(milliseconds=250)
+_STEPS_BETWEEN_LOOKS = 20_000
+_DAY_SECONDS = 86_400.0
+_clock = SystemClock()
 _NOW_FORMAT = "%Y-%m-%dT%H:%M:%f"
 
 _writers: dict[str, threading.Lock] = {}
@@ -134,6 +138,41 @@ class SqliteDialect:
         amount = seconds if isinstance(seconds, ColumnElement) else literal(seconds)
         modifier = cast(amount, String).concat(" seconds")
         return _as_moment(func.strftime(_NOW_FORMAT, "now", modifier))
+
+    def seconds_between(self, earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
+        """Return the difference of Julian days, exact to the millisecond."""
+        return (func.julianday(later) - func.julianday(earlier)) * _DAY_SECONDS
+
+    def json_number(self, document: ColumnElement[Any], key: str) -> ColumnElement[float]:
+        """Return it by `json_type`."""
+        path = f'$."{key}"'
+        plain = type_coerce(document, String)
+        return case((func.json_type(plain, path).in_(["integer", "real"]), func.json_extract(plain, path)))
+
+    @contextlib.contextmanager
+    def read_only(self, connection: Connection) -> Iterator[None]:
+        """Set `PRAGMA query_only` for the block; a transaction of WAL mode sees one snapshot anyway."""
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("PRAGMA query_only = OFF")
+
+    @contextlib.contextmanager
+    def time_limit(self, connection: Connection, limit: timedelta) -> Iterator[None]:
+        """Interrupt through SQLite's progress handler, which it calls every so many steps of its machine."""
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        deadline = _clock.monotonic() + limit.total_seconds()
+        driver.set_progress_handler(lambda: _clock.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+    def explain(self, statement: str) -> str:
+        """Return EXPLAIN QUERY PLAN, which prepares the statement."""
+        return f"EXPLAIN QUERY PLAN {statement}"
 
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Do nothing: BEGIN IMMEDIATE has already kept every other writer out."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid5
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
@@ -15,12 +16,17 @@ from batchd.domain.job import JsonObject, JsonValue
 from batchd.engine.running import RunningAttempt
 from batchd.errors import ParamsInvalid, StopReason
 from batchd.jobs.contract import Log
+from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, results
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.claims import Claim
+from batchd.store.digest import Digest, digest
 from batchd.store.leases import Progress
 from batchd.store.rejects import Reject, keep
 from batchd.telemetry.logs import get_logger
+
+RECORD = "[store]"
+"""Stands among the names of databases with checkpoints for the store itself; no database can have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Surroundings:
     databases: Mapping[str, Database]
     clock: Clock
     mask: Callable[[Any], Any]
+    mail: MailSettings | None = None
 
 
 class AttemptContext:
@@ -45,9 +52,12 @@ class AttemptContext:
         self.job = claim.job or claim.kind
         self.attempt = claim.attempt
         self.scheduled_for = claim.scheduled_for
+        self.store_id = around.store_id
+        self.mail = around.mail
         self._running = running
         self._around = around
         self._key = checkpoint_key(around.store_id, claim)
+        self._record_key = record_key(around.store_id, claim)
 
     @property
     def previous_result(self) -> Mapping[str, JsonValue] | None:
@@ -93,6 +103,22 @@ class AttemptContext:
         """See `JobContext`."""
         keep(connection, database, self._key, rejects, before=before)
 
+    def recorded(self) -> JsonObject | None:
+        """See `JobContext`."""
+        self._running.checkpointed[RECORD] = self._around.store
+        return checkpoints.take_over(self._around.store, self._record_key, self._running.interrupts)
+
+    def record(self, state: JsonObject) -> None:
+        """See `JobContext`."""
+        store = self._around.store
+        # Not to be interrupted: what has happened must be written down, also by a run that is told to stop.
+        with store.writing() as connection:
+            checkpoints.save(connection, store, self._record_key, state)
+
+    def digest(self, since: datetime, until: datetime) -> Digest:
+        """See `JobContext`."""
+        return digest(self._around.store, since, until)
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""
         note = None if note is None else storable_text(self._around.mask(note))
@@ -118,3 +144,16 @@ class AttemptContext:
 def checkpoint_key(store_id: str, claim: Claim) -> CheckpointKey:
     """Return under which key the claim's checkpoints are kept."""
     return CheckpointKey(store_id, claim.run_id, claim.fence)
+
+
+def record_key(store_id: str, claim: Claim) -> CheckpointKey:
+    """Return under which key what the claim recorded is kept."""
+    return CheckpointKey(record_id(store_id), claim.run_id, claim.fence)
+
+
+def record_id(store_id: str) -> str:
+    """Return the uuid that stands for the store where runs record what they did outside any database.
+
+    Not the store's own, under which checkpoints are kept: the store may well be the database that a job changes.
+    """
+    return str(uuid5(UUID(store_id), RECORD))

@@ -16,7 +16,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
 from batchd.engine import attempt
 from batchd.engine.attempt import Catalog
-from batchd.engine.context import Surroundings, checkpoint_key
+from batchd.engine.context import RECORD, Surroundings, checkpoint_key, record_id, record_key
 from batchd.engine.finisher import Finisher
 from batchd.engine.lease import LeaseKeeper
 from batchd.engine.reaper import Reaper
@@ -28,6 +28,7 @@ from batchd.engine.worker import Dispatcher, Waiting, WorkerThreads
 from batchd.errors import BatchdError, StopReason
 from batchd.jobs.contract import Kind
 from batchd.loop import Loop
+from batchd.mail.delivery import MailSettings
 from batchd.store import leases, meta, workers
 from batchd.store.finish import Ending
 from batchd.store.workers import WorkerIdentity
@@ -52,7 +53,9 @@ class Engine:
         mask: Callable[[Any], Any],
         worker: WorkerIdentity,
         clock: Clock,
+        mail: MailSettings | None = None,
     ) -> None:
+        self._mail = mail
         self._store = store
         self._settings = settings
         self._databases = databases
@@ -82,8 +85,9 @@ class Engine:
     def prepare(self) -> None:
         """Register the worker and take back what dead workers left behind; may be called again when that failed."""
         store_id = meta.store_id(self._store)
-        self._around = Surroundings(self._store, store_id, self._databases, self._clock, self._mask)
+        self._around = Surroundings(self._store, store_id, self._databases, self._clock, self._mask, self._mail)
         self._sweepers = sweepers(self._databases, self._store, store_id, self._clock)
+        self._sweepers[RECORD] = Sweeper(self._store, self._store, record_id(store_id), self._clock)
         workers.register(self._store, self._worker, slots=self._settings.slots)
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
         self._bury_the_dead()
@@ -201,6 +205,7 @@ class Engine:
             self._log.info("run.cancelled", run_id=ending.claim.run_id, job=ending.claim.job)
         if ending.decision.state is RunState.SUCCEEDED:
             for name in ending.checkpointed:
-                self._sweepers[name].forget(checkpoint_key(self._around.store_id, ending.claim))
+                key = record_key if name == RECORD else checkpoint_key
+                self._sweepers[name].forget(key(self._around.store_id, ending.claim))
         if self._waiting.wanted() > 0:
             self._dispatcher.wake()

@@ -18,6 +18,8 @@ from sqlalchemy import Connection
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
+from batchd.mail.delivery import MailSettings
+from batchd.store.digest import Digest
 from batchd.store.rejects import Reject
 
 
@@ -80,7 +82,17 @@ class JobContext(Protocol):
 
     @property
     def previous_result(self) -> Mapping[str, JsonValue] | None:
-        """The result of the job's last succeeded or failed run, or None when there is none."""
+        """The result of the job's last succeeded or failed run that has one, or None when there is none."""
+        ...
+
+    @property
+    def store_id(self) -> str:
+        """The uuid of batchd's store; with `run_id` it names the run uniquely in the world."""
+        ...
+
+    @property
+    def mail(self) -> MailSettings | None:
+        """The config's `[mail]`; there is one when the kind's `needs_mail` said that it needs one."""
         ...
 
     @property
@@ -129,6 +141,25 @@ class JobContext(Protocol):
         """
         ...
 
+    def recorded(self) -> JsonObject | None:
+        """Return what an earlier attempt of this run recorded last with `record`, or None.
+
+        Fences older attempts out, as `checkpoint` does. Call it before the first effect.
+        """
+        ...
+
+    def record(self, state: JsonObject) -> None:
+        """Record in batchd's own store what this run has done outside any database; committed when it returns.
+
+        For effects that no transaction can hold, such as a mail that a server accepted. Raises LeaseLost when a newer
+        attempt exists: then do nothing more.
+        """
+        ...
+
+    def digest(self, since: datetime, until: datetime) -> Digest:
+        """Return what became of all jobs' runs in that time, and in the time of the same length before it."""
+        ...
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Say how far the run is. Cheap: it is written to the store at most about once a second."""
         ...
@@ -165,7 +196,8 @@ class Kind(Generic[P]):
     says otherwise. `check` returns further complaints about params, each as (key, message). `check_connected` returns
     likewise what the real databases have against them (a table, a column or an index that is missing, a right that is
     not granted) for `batchd check --connect`; it gets the databases that answered, changes nothing, may raise JobError
-    for what concerns the job as a whole, and keeps silent about a database that it did not get.
+    for what concerns the job as a whole, and keeps silent about a database that it did not get. `needs_mail` says,
+    for given params, whether the job sends mail; config checks that there is a `[mail]`.
     """
 
     name: str
@@ -176,4 +208,5 @@ class Kind(Generic[P]):
     databases: Callable[[P], Sequence[str]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[P], Sequence[tuple[str, str]]] | None = None
+    needs_mail: Callable[[P], bool] | None = None
     check_connected: Callable[[P, Mapping[str, Database]], Sequence[tuple[str, str]]] | None = None

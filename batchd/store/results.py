@@ -13,13 +13,14 @@ from batchd.store.schema import runs
 
 
 def previous_result(store: Database, job: str, before_run: int) -> JsonObject | None:
-    """Return the result of the job's last succeeded or failed run before `before_run`, or None."""
+    """Return the result of the job's last succeeded or failed run before `before_run` that has one, or None."""
     with store.reading() as connection:
         return connection.execute(
             select(runs.c.result)
             .where(
                 runs.c.schedule_id == job,
                 runs.c.id < before_run,
+                runs.c.result.is_not(None),  # a failure that could tell nothing must not hide the result before it
                 runs.c.state.in_([RunState.SUCCEEDED.value, RunState.FAILED.value]),
             )
             .order_by(runs.c.id.desc())

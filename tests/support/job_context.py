@@ -23,7 +23,9 @@ from batchd.clock import Clock, SystemClock
 from batchd.db.engine import Database, Interrupts
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import RunInterrupted, StopReason
+from batchd.mail.delivery import MailSettings
 from batchd.store.checkpoints import CheckpointKey, save, take_over
+from batchd.store.digest import Digest, digest
 from batchd.store.rejects import Reject, keep
 
 STORE_ID = "00000000-0000-4000-8000-000000000000"
@@ -80,6 +82,9 @@ class DirectContext:
     progressed: list[tuple[int, int | None, str | None]] = field(default_factory=list)
     interrupts: Interrupts = field(default_factory=Interrupts)
     checks: int = 0
+    store_id: str = STORE_ID
+    store: Database | None = None
+    mail: MailSettings | None = None
 
     def __post_init__(self) -> None:
         self._stopped = threading.Event()
@@ -96,6 +101,8 @@ class DirectContext:
             "attempt": self.attempt + 1,
             "fence": self.fence + 1,
             "clock": self.clock,
+            "store": self.store,
+            "mail": self.mail,
         }
         return DirectContext(**(facts | changes))
 
@@ -131,6 +138,19 @@ class DirectContext:
         self, connection: Connection, database: Database, rejects: Sequence[Reject], *, before: int
     ) -> None:
         keep(connection, database, self._key(), rejects, before=before)
+
+    def recorded(self) -> JsonObject | None:
+        assert self.store, "this kind needs a store"
+        return take_over(self.store, self._key(), self.interrupts)
+
+    def record(self, state: JsonObject) -> None:
+        assert self.store
+        with self.store.writing() as connection:
+            save(connection, self.store, self._key(), state)
+
+    def digest(self, since: datetime, until: datetime) -> Digest:
+        assert self.store
+        return digest(self.store, since, until)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))
