@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from batchd.cli.connect import Connected, check_jobs, try_databases
+from batchd.cli.connect import Connected, check_jobs, try_databases, try_mail
 from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
 from batchd.cli.session import complete_kind, config_option, job_argument, known_job, open_config
 from batchd.cli.text import cleaned, counted
@@ -32,7 +32,7 @@ _MOST_FIRES = 10_000
 
 @click.command()
 @config_option
-@click.option("--connect", is_flag=True, help="Also try the store, every database, and the tables of every job.")
+@click.option("--connect", is_flag=True, help="Also try the store, the databases, every job's tables, the mail.")
 @json_option
 def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     """Report every error of the config at once, each with file, line, key and the nearest valid name.
@@ -43,8 +43,8 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
       batchd check --json | jq -r '.problems[].message'
 
     Needs no database. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there,
-    may this user do what the jobs do? Nothing is changed. Exits with 78 when the config is invalid, with 69 when
-    --connect cannot reach a database.
+    may this user do what the jobs do? And the mail server: does it let us in? Nothing is changed, nothing is sent.
+    Exits with 78 when the config is invalid, with 69 when --connect cannot reach a database or the mail server.
     """
     try:
         config = open_config(config_file)
@@ -55,13 +55,15 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
             click.echo(cleaned(str(error), keep="\n"))
         click.get_current_context().exit(error.exit_code)
     tried = try_databases(config) if connect else []
+    mail = try_mail(config) if connect else None
+    reached = all(database.ok for database in tried) and (mail is None or mail.ok)
     problems = check_jobs(config, tried)
-    reached = all(database.ok for database in tried)
     if as_json:
-        said = {"ok": reached and not problems, "problems": problems, "warnings": config.warnings, "databases": tried}
-        emit_json({**said, "jobs": [job.name for job in config.jobs]})
+        jobs = [job.name for job in config.jobs]
+        said = {"ok": reached and not problems, "problems": problems, "warnings": config.warnings}
+        emit_json({**said, "databases": tried, "mail": mail, "jobs": jobs})
     else:
-        _print_checked(config, tried, problems)
+        _print_checked(config, [*tried, *([mail] if mail else [])], problems)
     if not reached:
         click.get_current_context().exit(ExitCode.STORE_UNREACHABLE)
     if problems:

@@ -14,6 +14,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database, driver_message, masked
 from batchd.domain.job import JobDefinition
 from batchd.errors import BatchdError
+from batchd.mail.transport import transport_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,18 @@ class Connected:
 def try_databases(config: Config) -> list[Connected]:
     """Return what became of trying the store, first, and every database of the config."""
     return [_connected(settings) for settings in (config.store, *config.databases.values())]
+
+
+def try_mail(config: Config) -> Connected | None:
+    """Return how the mail server greets us once connected, secured and logged in; None without a `[mail]`."""
+    if config.mail is None:
+        return None
+    place = config.mail.place
+    try:
+        return Connected("mail", place, ok=True, message=transport_of(config.mail).greet())
+    except BatchdError as error:
+        said = error.message if error.hint is None else f"{error.message}; {error.hint}"
+        return Connected("mail", place, ok=False, message=said)
 
 
 def check_jobs(config: Config, tried: Sequence[Connected]) -> list[Problem]:
@@ -55,7 +68,7 @@ def _complaints(config: Config, job: JobDefinition, databases: Mapping[str, Data
         return [config.problem(place, said)]
     except Exception as error:  # noqa: BLE001 (whatever a driver says about the tables is the answer)
         return [config.problem(place, driver_message(error))]
-    return [config.problem((*place, key) if key else place, message) for key, message in found]
+    return [config.problem((*place, *key.split(".")) if key else place, message) for key, message in found]
 
 
 def _connected(settings: DatabaseSettings) -> Connected:

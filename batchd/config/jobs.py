@@ -116,8 +116,12 @@ class JobReader:
                 known = ", ".join(sorted(self._settings.databases)) or "none yet"
                 message = f"there is no [databases.{name}]; there are: {known}"
                 self._problems.add_named((*path, "database"), message, name, self._settings.databases)
+        if kind.needs_mail is not None and kind.needs_mail(params) and self._settings.mail is None:
+            self._problems.add(
+                path, "sends mail, and there is no [mail]; write one with `host` (or `folder`) and `from`"
+            )
         for key, message in kind.check(params) if kind.check else ():
-            self._problems.add((*path, key), message)
+            self._problems.add((*path, *key.split(".")), message)
         return resolved
 
     def _with_files(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject:

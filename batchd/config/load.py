@@ -14,8 +14,18 @@ from pydantic import ValidationError
 from batchd.config.document import parse, read_text
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.jobs import JobReader, ReadJob
+from batchd.config.mail import read_mail
 from batchd.config.problems import ConfigInvalid, Problem, Problems
-from batchd.config.settings import DatabaseSection, JobSettings, Settings, StoreSettings
+from batchd.config.settings import (
+    DaemonSettings,
+    DatabaseSection,
+    JobSettings,
+    LogSettings,
+    MailSection,
+    Section,
+    Settings,
+    StoreSettings,
+)
 from batchd.config.substitution import Substitution
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import dialect_of, file_of, secrets_in
@@ -23,8 +33,9 @@ from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
+from batchd.mail.delivery import MailSettings
 
-_SECTIONS = ("daemon", "store", "databases", "log", "queues", "defaults", "jobs")
+_SECTIONS = ("daemon", "store", "databases", "mail", "log", "queues", "defaults", "jobs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -40,6 +51,7 @@ class Config:
     secrets: frozenset[str]
     kinds: Mapping[str, Kind[Any]]
     params: Mapping[str, JsonObject]
+    mail: MailSettings | None
     places: Problems = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -97,6 +109,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         for name, section in settings.databases.items()
     }
     store = _database(("store",), "store", settings.store, folder, outside, problems, default=state / "batchd.db")
+    mail = read_mail(settings.mail, folder, outside, problems)
     reader = JobReader(settings, catalog.kinds() if kinds is None else kinds, outside, problems)
     read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
     problems.raise_if_any()
@@ -110,6 +123,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         secrets=frozenset(outside.secrets),
         kinds=catalog.kinds() if kinds is None else kinds,
         params={job.definition.name: job.params for job in complete},
+        mail=mail,
         places=problems,
         warnings=_exposed_secrets(path, outside, problems),
     )
@@ -158,14 +172,20 @@ def _settings(document: Mapping[str, Any], problems: Problems) -> Settings:
             add_fault(problems, place, fault, _names_at(place))
         databases = sections.get("databases")
         stand_ins = dict.fromkeys(databases, DatabaseSection()) if isinstance(databases, dict) else {}
-        return Settings(databases=stand_ins)
+        mail = MailSection.model_validate({"from": "nobody@localhost", "folder": "."}) if "mail" in sections else None
+        return Settings(databases=stand_ins, mail=mail)
 
 
 def _names_at(place: tuple[str, ...]) -> list[str]:
-    model: Any = {"daemon": "daemon", "store": "store", "log": "log"}.get(place[0])
+    models: dict[str, type[Section]] = {
+        "daemon": DaemonSettings,
+        "store": StoreSettings,
+        "mail": MailSection,
+        "log": LogSettings,
+    }
+    model = models.get(place[0])
     if model:
-        annotation: Any = Settings.model_fields[model].annotation
-        return list(annotation.model_fields)
+        return [field.alias or name for name, field in model.model_fields.items()]
     return ["concurrency"] if place[0] == "queues" else list(DatabaseSection.model_fields)
 
 

@@ -25,8 +25,9 @@ editors, `batchd check` tells every error at once, `batchd kinds KIND` explains 
 - Durations are written as `"90s"`, `"5m"`, `"1h30m"`, `"30d"`; sizes as `"64MB"` or `"1GiB"`.
 - `${VAR}` in a value is replaced from the environment, or from a `.env` beside the config (the real environment wins);
   `${VAR:-default}` has a default; `$$` is a plain `$`. A variable that is not set is an error.
-- A secret can stand in a file: `url_file` instead of `url`, and `NAME_file` for every secret of a kind. A bare file
-  name is looked up in `$CREDENTIALS_DIRECTORY` when systemd sets it, any other path is relative to the config's folder.
+- A secret can stand in a file: `url_file` instead of `url`, `password_file` instead of `password`, and `NAME_file` for
+  every secret of a kind. A bare file name is looked up in `$CREDENTIALS_DIRECTORY` when systemd sets it, any other path
+  is relative to the config's folder.
 - A value that came from a variable or a file is masked in logs and never stored: a run's row refers to the config.
 - Settings of a job win over `[defaults]`, those over the kind's own defaults, those over the ones below.
 """
@@ -35,6 +36,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[daemon]", settings.DaemonSettings),
     ("[store]", settings.StoreSettings),
     ("[databases.NAME]", settings.DatabaseSection),
+    ("[mail]", settings.MailSection),
     ("[log]", settings.LogSettings),
     ("[queues.NAME]", settings.QueueSettings),
     ("[defaults] and [jobs.NAME]", settings.JobSettings),
@@ -60,7 +62,7 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
     yield "|---|---|---|"
     for name, field in model.model_fields.items():
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-        yield f"| `{name}` | {_default(field)} | {meaning} |"
+        yield f"| `{field.alias or name}` | {_default(field)} | {meaning} |"
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from batchd.domain.job import Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.schedule import ScheduleError, zone_named
 from batchd.jobs.params import Duration
+from batchd.mail.delivery import Security
 
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
 
@@ -71,6 +72,35 @@ class DatabaseSection(Section):
     )
     lock_timeout: Positive | None = Field(
         timedelta(seconds=5), description="Longest wait for a lock that somebody else holds."
+    )
+
+
+class MailSection(Section):
+    """`[mail]`: how jobs send mail. Either `host` or `folder`."""
+
+    host: str | None = Field(None, min_length=1, description="Mail server.")
+    port: int | None = Field(
+        None, ge=1, le=65_535, description="Port; when unset 587 with `starttls`, 465 with `tls`, 25 with `none`."
+    )
+    security: Security = Field(
+        Security.STARTTLS,
+        description="`starttls`, `tls`, or `none`. The certificate is always verified.",
+    )
+    user: str | None = Field(None, description="User to log in as. Without one nobody logs in.")
+    password: SecretStr | None = Field(None, description="Password of the user.")
+    password_file: str | None = Field(None, description="File that holds the password, instead of `password`.")
+    sender: str = Field(alias="from", description='Who writes: "batchd <batchd@example.com>".')
+    timeout: Positive = Field(
+        timedelta(seconds=30),
+        description="Longest wait for the connection and for each answer. The answer to a whole message is waited for "
+        "10 minutes: who hangs up sooner makes duplicates.",
+    )
+    ca_file: str | None = Field(
+        None, description="Certificates (PEM) to trust instead of the system's, relative to the config's folder."
+    )
+    folder: str | None = Field(
+        None,
+        description="Write each message as an `.eml` file into this folder instead, relative to the config's folder.",
     )
 
 
@@ -151,6 +181,7 @@ class Settings(Section):
     daemon: DaemonSettings = Field(default_factory=DaemonSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     databases: dict[str, DatabaseSection] = Field(default_factory=dict)
+    mail: MailSection | None = Field(None, description="How jobs send mail.")
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
 

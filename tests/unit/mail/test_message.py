@@ -9,7 +9,7 @@ from email.parser import BytesParser
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchd.mail.addresses import AddressInvalid, Mailbox, parse_mailbox
@@ -128,14 +128,16 @@ def test_no_subject_becomes_a_header(text: str) -> None:
     assert message.get_content() == "Hello\r\n"
 
 
-@given(st.text(max_size=60), st.sampled_from(["{}", "{} <ann@example.com>", '"{}" <ann@example.com>', "{}@x.org"]))
+@given(
+    st.one_of(st.text(max_size=60), st.text('abcé, .<>"\\()@=?\r\n日', max_size=30)),
+    st.sampled_from(["{}", "{} <ann@example.com>", '"{}" <ann@example.com>', "{}@x.org"]),
+)
 def test_no_address_becomes_a_header_or_a_second_address(text: str, shape: str) -> None:
     """What is accepted as one mailbox is read as that mailbox by everybody else."""
     try:
         mailbox = parse_mailbox(shape.format(text))
     except AddressInvalid:
-        assume(False)
-        raise
+        return  # refused: nothing is sent
     message = parsed(letter(to=(mailbox, ANN)))
     assert message.keys() == parsed(letter()).keys()
     if mailbox.local.isascii():
