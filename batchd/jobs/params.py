@@ -1,6 +1,7 @@
 """Types for the parameters of kinds, each parsed from what people write and described in the JSON Schema.
 
-`Duration` accepts "30d", "5m", "1h30m"; `ByteSize` "64MB", "1GiB"; `Secret` is never printed and never stored.
+`Duration` accepts "30d", "5m", "1h30m"; `ByteSize` "64MB", "1GiB"; `Addresses` one mail address or a list of them;
+`Secret` is never printed and never stored.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ ByteSize = Annotated[
     int,
     BeforeValidator(_size),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["64MB", "1GiB"], "x-batchd-type": "size"}),
+]
+
+Addresses = Annotated[
+    list[str],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
 
 Secret = SecretStr

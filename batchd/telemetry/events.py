@@ -34,6 +34,19 @@ EVENTS: Mapping[str, EventSpec] = {
     "log_lines.dropped": EventSpec("{lines} log lines of runs were not stored", "The store was away for too long."),
     "loop.failed": EventSpec("loop {loop} failed (time {failures})", "It backs off and goes on."),
     "loop.recovered": EventSpec("loop {loop} works again after {failures} failures", "The end of loop.failed."),
+    "mail.in_doubt": EventSpec(
+        "an earlier attempt may have sent this mail",
+        "It died while it sent; the mail goes again, with the same Message-ID.",
+    ),
+    "mail.record_delayed": EventSpec(
+        "the record of a sent mail waits: {reason}", "Tried again until the store is back."
+    ),
+    "mail.retried": EventSpec("mail not sent (try {try_number}): {reason}", "Tried again within the same attempt."),
+    "mail.sent": EventSpec("mail accepted for {recipients} recipients", "With the server's receipt."),
+    "report.alert": EventSpec("alert: {alert}", "The condition of a report's `alert_if` is true."),
+    "report.charts_failed": EventSpec("no pictures: {reason}", "The report shows its charts as HTML bars."),
+    "report.large": EventSpec("the HTML has {bytes} bytes", "Gmail shows the first 102 kB; show fewer rows."),
+    "report.not_sent": EventSpec("not sent: {reason}", "By the report's `when`."),
     "run.cancel_requested": EventSpec("run {run_id} is to be cancelled", "Somebody asked; the attempt is told."),
     "run.cancelled": EventSpec("cancelled after {duration_s} s", "Final."),
     "run.failed": EventSpec(
