@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "pause": Entry("control", "pause", "Stop a job's schedule until it is resumed."),
         "resume": Entry("control", "resume", "Let a paused job's schedule go on."),
         "cancel": Entry("control", "cancel", "Cancel a queued run, or stop a running one."),
+        "report": Entry("report", "report", "Look at a report before it is mailed: `report preview JOB`."),
         "retry": Entry("control", "retry", "Run a failed, cancelled, missed or quarantined run again."),
     },
     "Administration": {

@@ -73,7 +73,11 @@ def _help(name: str) -> str:
         if command is None:
             raise LookupError(name)
         with click.Context(command, info_name=name, parent=root) as context:
-            return command.get_help(context)
+            pages = [command.get_help(context)]
+            for inner in command.commands.values() if isinstance(command, click.Group) else ():
+                with click.Context(inner, info_name=inner.name, parent=context) as inside:
+                    pages.append(inner.get_help(inside))
+            return "\n\n\n".join(pages)
 
 
 if __name__ == "__main__":
