@@ -17,6 +17,7 @@ from types import FrameType
 
 import click
 
+from batchd.cli.demo_world import demo_api, fill_inbox
 from batchd.cli.output import heading, plain_text, say
 from batchd.cli.result_text import plain_values
 from batchd.cli.run_text import progress_text, state_text
@@ -32,6 +33,8 @@ from batchd.store import control, queries
 from batchd.store.queries import RunView
 
 _APP = "app"
+_INBOX = Path("var/inbox")
+_PLACES = {"the report": "var/reports/daily.html", "mails": "var/mail", "exports": "var/exports", "inbox": "var/inbox"}
 _LOOK_EVERY = timedelta(milliseconds=100)
 _READY_WITHIN = timedelta(seconds=30)
 _SHOWN_WITHIN = timedelta(seconds=10)
@@ -40,12 +43,13 @@ _SHOWN_WITHIN = timedelta(seconds=10)
 class _Daemon:
     """The daemon as a child process in a process group of its own, so that one Ctrl-C reaches it once: through us."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, api: str) -> None:
         self.asked_to_stop = False
         self._look = threading.Event()
         command = [sys.executable, "-m", "batchd", "run", "--config", str(config.path)]
         sys.stdout.flush()
-        self._process = subprocess.Popen(command, process_group=0)  # noqa: S603 (our own interpreter and module)
+        environment = {**os.environ, "DEMO_API": api}
+        self._process = subprocess.Popen(command, process_group=0, env=environment)  # noqa: S603 (our own module)
 
     @property
     def pid(self) -> int:
@@ -84,12 +88,12 @@ def demo(config_file: str | None, *, keep: bool, once: bool) -> None:
       batchd demo --config config.example.toml
 
     Makes the SQLite file of [databases.app] with 200,000 log rows, 20,000 sessions and 10,000 users (a later demo fills
-    it up again), starts the daemon, triggers every job once, says where to look, and goes on until Ctrl-C. A file with
-    tables of its own is refused.
+    it up again), a CSV file in var/inbox and an HTTP API on this machine, starts the daemon, triggers every job once,
+    says where to look, and goes on until Ctrl-C. A file with tables of its own is refused.
     """
     config = open_config(config_file)
     _prepare(config, keep=keep)
-    with _running_daemon(config) as daemon:
+    with demo_api() as api, _running_daemon(config, api) as daemon:
         _show_all(config, daemon)
         if once:
             daemon.stop()
@@ -117,12 +121,13 @@ def _prepare(config: Config, *, keep: bool) -> None:
         f"Sample database {masked(settings.url)}: {sample.logs:,} log rows, {sample.sessions:,} sessions, "
         f"{sample.users:,} users ({sample.added:,} added in {clock.monotonic() - began:.1f} s)"
     )
+    click.echo(f"Inbox: {fill_inbox(_INBOX)}")
 
 
 @contextlib.contextmanager
-def _running_daemon(config: Config) -> Iterator[_Daemon]:
+def _running_daemon(config: Config, api: str) -> Iterator[_Daemon]:
     click.echo(f"Starting the daemon: batchd run --config {config.path}")
-    daemon = _Daemon(config)
+    daemon = _Daemon(config, api)
     before = {number: signal.signal(number, daemon.stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield daemon
@@ -192,6 +197,9 @@ def _say_where_to_look(config: Config, run_id: int) -> None:
     options = f"--config {shlex.quote(str(config.path))}"
     program = _program()
     click.echo("  the log        this terminal: one line an event")
+    for what, place in _PLACES.items():
+        if Path(place).exists():
+            click.echo(f"  {what.ljust(13)}  {place}")
     for name, url in ((_APP, config.databases[_APP].url), ("the store", config.store.url)):
         question = "SELECT count(*), min(created_at) FROM logs"
         if name != _APP:
