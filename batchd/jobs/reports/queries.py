@@ -91,7 +91,8 @@ def _answer(connection: Connection, database: Database, question: Question, boun
             hint="raise `query_timeout`, or give the query an index",
         ) from error
     except DatabaseUnavailable as error:
-        if "read-only" in error.message:  # PostgreSQL's word for a standby, and for what we have asked of it
+        # The word for a standby or a file that may not be written, and for what we have asked of either.
+        if "read-only" in error.message or "readonly" in error.message:
             raise JobError(f"{where} writes; a report only reads", retryable=False) from error
         raise
     except SQLAlchemyError as error:
