@@ -75,7 +75,7 @@ class _ApiRequest(BaseHTTPRequestHandler):
     server: _Api
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 (the base class's name)
+    def do_GET(self) -> None:
         asked = urlsplit(self.path)
         page = parse_qs(asked.query).get("page", ["1"])[0]
         if asked.path != "/people" or not page.isdigit():
