@@ -112,6 +112,10 @@ class Dialect(Protocol):
         """Wait for the advisory lock `name`; the end of the transaction gives it back."""
         ...
 
+    def check_at_once(self, connection: Connection) -> None:
+        """Let deferred constraints be checked by each statement of the transaction, not by its commit."""
+        ...
+
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
         """Let the transaction's statements give up a wait for a lock after `limit` (a no-op with one writer)."""
         ...

@@ -8,17 +8,15 @@ committed and is cut off before the next write.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sqlalchemy import ColumnElement, Table, Text, cast, func
 
-from batchd.errors import JobError
+from batchd.jobs.appended_file import AppendedFile, open_appended
 
 SUFFIXES = (".csv.gz", ".jsonl.gz", ".ndjson.gz")
 _GZIP_LEVEL = 3
@@ -27,17 +25,16 @@ _GZIP_LEVEL = 3
 class Archive:
     """An open archive file, locked against other processes. For one thread."""
 
-    def __init__(self, file: BinaryIO, path: Path, dialect: str, columns: Sequence[str]) -> None:
+    def __init__(self, file: AppendedFile, dialect: str, columns: Sequence[str]) -> None:
         self._file = file
-        self._path = path
         self._as_text = dialect == "postgresql"
         self._columns = tuple(columns)
-        self._is_csv = path.name.endswith(".csv.gz")
+        self._is_csv = file.path.name.endswith(".csv.gz")
 
     @property
     def size_bytes(self) -> int:
         """The file's length."""
-        return os.fstat(self._file.fileno()).st_size
+        return self._file.size_bytes
 
     def returning(self, table: Table) -> list[ColumnElement[Any]]:
         """Return what a DELETE gives back for each column: on PostgreSQL the server's own exact text."""
@@ -55,25 +52,11 @@ class Archive:
 
     def cut_to(self, offset: int) -> None:
         """Drop what lies beyond `offset`; raises JobError when the file is shorter: archived rows are missing."""
-        size = self.size_bytes
-        if size < offset:
-            raise JobError(
-                f"archive {self._path} has {size} bytes, but {offset} were written before",
-                hint="somebody moved or cut it; put it back, or start a new run",
-                retryable=False,
-            )
-        if size > offset:
-            self._file.truncate(offset)
-            os.fsync(self._file.fileno())
+        self._file.cut_to(offset)
 
     def append(self, member: bytes, offset: int) -> None:
         """Write the member at `offset` and wait until it is on the disk."""
-        if not member:
-            return
-        self._file.seek(offset)
-        self._file.write(member)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.append(member, offset)
 
     def _csv_line(self, row: Iterable[Any]) -> str:
         return ",".join(_csv_field(value) for value in row) + "\n"
@@ -93,18 +76,8 @@ class Archive:
 @contextlib.contextmanager
 def open_archive(path: Path, dialect: str, columns: Sequence[str]) -> Iterator[Archive]:
     """Open the archive, making it and its directory entry durable; raises JobError when it cannot be, or is in use."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise JobError(f"archive {path} cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "r+b") as file:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise JobError(f"archive {path} is being written by somebody else", hint="give each job its own") from error
-        _sync_directory(path.parent)
-        yield Archive(file, path, dialect, columns)
+    with open_appended(path, "archive") as file:
+        yield Archive(file, dialect, columns)
 
 
 def _csv_field(value: Any) -> str:
@@ -119,11 +92,3 @@ def _csv_field(value: Any) -> str:
 
 def _hex(value: bytes) -> str:
     return "\\x" + value.hex()
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

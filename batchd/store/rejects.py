@@ -66,6 +66,12 @@ def keep(
         return
     _ensure_table(connection, database)
     connection.execute(
+        # What an attempt kept of a chunk that did not commit; see `before`.
+        delete(rejects).where(
+            rejects.c.store_id == key.store_id, rejects.c.run_id == key.run_id, rejects.c.number > before
+        )
+    )
+    connection.execute(
         rejects.insert().values(at=database.dialect.now()),
         [
             {

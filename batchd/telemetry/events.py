@@ -23,6 +23,13 @@ EVENTS: Mapping[str, EventSpec] = {
     "cleanup.chunk_retried": EventSpec("chunk of {table} waited for a lock", "A chunk of a cleanup is tried again."),
     "cleanup.index_missing": EventSpec("no index on {table} serves {column}", "The cleanup reads more than it must."),
     "config.warning": EventSpec("{problem}", "The config works, but somebody should look at this."),
+    "csv_import.file_failed": EventSpec("{file} failed: {reason}", "A bad file; the run goes on with the next."),
+    "csv_import.files_left": EventSpec("{files} files of {path} are left for later", "Not settled yet, or too many."),
+    "csv_import.format": EventSpec(
+        "{file} is {encoding}, delimiter {delimiter}", "How a file is written; `detected` was not told but seen."
+    ),
+    "csv_import.imported": EventSpec("{file} is imported, {rejected} records rejected", "The end of one file."),
+    "csv_import.resumed": EventSpec("{file} goes on from line {line}", "An earlier attempt came so far."),
     "finish.delayed": EventSpec("{runs} endings wait for the store", "They are written when it is back."),
     "health.checked": EventSpec("{database} is {state}", "One database was checked."),
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
