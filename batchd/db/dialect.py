@@ -112,8 +112,13 @@ class Dialect(Protocol):
         """Wait for the advisory lock `name`; the end of the transaction gives it back."""
         ...
 
-    def check_at_once(self, connection: Connection) -> None:
-        """Let deferred constraints be checked by each statement of the transaction, not by its commit."""
+    def begin_chunk(self, connection: Connection) -> None:
+        """Prepare a transaction that is one of many: each statement checks its rows, and the commit need not wait.
+
+        Deferred constraints are checked at once. The commit may return before it is on the server's disk: a crash of
+        the server can then take the last chunks back, but never without their checkpoint. So let the last transaction
+        of the run be an ordinary one; with it all before it are durable.
+        """
         ...
 
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:

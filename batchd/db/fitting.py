@@ -18,6 +18,7 @@ What a declared type takes on SQLite, empty fields aside:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -65,8 +66,15 @@ class Fitted(Generic[T]):
     is_complete: bool = True
 
 
+class DoesNotFit(Exception):
+    """Some row does not fit; the transaction is of no use any more."""
+
+
 class Fitting(Generic[T]):
     """Moves what fits. For one transaction of one thread; raises driver errors that no single row is to blame for.
+
+    Without `is_careful` there is no savepoint, which saves two trips to the server: a row that does not fit raises
+    DoesNotFit, and the caller starts the transaction again, carefully.
 
     `move` executes the statement for the staged rows that meet the condition and returns what it has to tell.
     """
@@ -78,12 +86,15 @@ class Fitting(Generic[T]):
         staging: Staging,
         values: Sequence[Value],
         move: Callable[[ColumnElement[bool]], T],
+        *,
+        is_careful: bool = True,
     ) -> None:
         self._connection = connection
         self._dialect = dialect
         self._staging = staging
         self._values = values
         self._move = move
+        self._is_careful = is_careful or dialect.name == "sqlite"
         self._done: list[T] = []
         self._misfits: list[Misfit] = []
         self._most = 0
@@ -118,11 +129,13 @@ class Fitting(Generic[T]):
     def _failure_of(self, condition: ColumnElement[bool]) -> DBAPIError | None:
         """Return None when the rows were moved, or the error when a row is to blame."""
         try:
-            with self._connection.begin_nested():
+            with self._connection.begin_nested() if self._is_careful else contextlib.nullcontext():
                 self._done.append(self._move(condition))
         except DBAPIError as error:
             if self._dialect.failure(error) not in _OF_A_ROW:
                 raise
+            if not self._is_careful:
+                raise DoesNotFit from error
             return error
         return None
 

@@ -163,9 +163,9 @@ class PostgresDialect:
         key = (0x62746368 << 32) | zlib.crc32(name.encode())
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
-    def check_at_once(self, connection: Connection) -> None:
-        """Set every deferrable constraint to immediate for the transaction."""
-        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+    def begin_chunk(self, connection: Connection) -> None:
+        """Set every deferrable constraint to immediate and `synchronous_commit` to off for the transaction."""
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off; SET CONSTRAINTS ALL IMMEDIATE")
 
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
         """Set `lock_timeout` for the transaction."""

@@ -177,8 +177,8 @@ class SqliteDialect:
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Do nothing: BEGIN IMMEDIATE has already kept every other writer out."""
 
-    def check_at_once(self, connection: Connection) -> None:
-        """Do nothing: SQLite cannot; a deferred reference fails at the commit."""
+    def begin_chunk(self, connection: Connection) -> None:
+        """Do nothing: a deferred reference fails at the commit, and a commit that does not wait would block others."""
 
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
         """Do nothing: BEGIN IMMEDIATE waited for the only lock there is, before anything was held."""

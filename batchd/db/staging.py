@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import psycopg
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, MetaData, Table, Text
@@ -22,6 +22,9 @@ TEMPORARY = "batchd_staging"
 
 Texts: TypeAlias = Sequence[str | None]
 """The fields of one row; None is NULL."""
+
+_NOT_A_DELIMITER = frozenset("\\\r\n.abcdefghijklmnopqrstuvwxyz0123456789")
+"""What COPY takes for no delimiter, beside anything of more than one byte."""
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
@@ -36,6 +39,37 @@ class Misfit:
     column: str | None = None
 
 
+class PlainRows(Sequence[Sequence[str]]):
+    """Rows as lines of text in which only the delimiter means anything: no quote, no backslash, no NUL, no NULL.
+
+    On PostgreSQL they go in as they are; taken one by one they are rows like any others.
+    """
+
+    def __init__(self, lines: Sequence[str], delimiter: str) -> None:
+        self.lines = lines
+        self.delimiter = delimiter
+
+    @staticmethod
+    def can_be_delimited_by(delimiter: str) -> bool:
+        """Whether COPY takes the delimiter."""
+        return len(delimiter.encode()) == 1 and delimiter not in _NOT_A_DELIMITER
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Sequence[str]]:
+        return (line.split(self.delimiter) for line in self.lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[str]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[str] | Sequence[Sequence[str]]:
+        if isinstance(index, slice):
+            return PlainRows(self.lines[index], self.delimiter)
+        return self.lines[index].split(self.delimiter)
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows made ready for `Staging.add`, and those that no text column can hold."""
@@ -43,6 +77,7 @@ class Block:
     rows: int
     payload: bytes | Sequence[Sequence[object]]
     misfits: tuple[Misfit, ...]
+    delimiter: str = "\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +103,9 @@ class Staging:
             preparer = connection.dialect.identifier_preparer
             driver = connection.connection.driver_connection
             assert isinstance(driver, psycopg.Connection)
-            command = f"COPY {preparer.format_table(self.table)} FROM STDIN WITH (FORMAT text, ENCODING 'UTF8')"
+            table = preparer.format_table(self.table)
+            delimiter = "E'\\t'" if block.delimiter == "\t" else "'" + block.delimiter.replace("'", "''") + "'"
+            command = f"COPY {table} FROM STDIN WITH (FORMAT text, DELIMITER {delimiter}, ENCODING 'UTF8')"
             with driver.cursor() as cursor, cursor.copy(command.encode()) as copy:
                 copy.write(block.payload)
             return
@@ -137,6 +174,10 @@ def _table(name: str, columns: Sequence[str], *prefixes: str, on_commit: str | N
 
 
 def _block(dialect: str, positions: Sequence[int], rows: Sequence[Texts], misfits: tuple[Misfit, ...]) -> Block:
+    if dialect == "postgresql" and isinstance(rows, PlainRows):
+        mark = rows.delimiter
+        payload = "\n".join([f"{position}{mark}{line}" for position, line in zip(positions, rows.lines, strict=True)])
+        return Block(len(rows), (payload + "\n").encode() if rows else b"", misfits, mark)
     if dialect == "postgresql":
         return Block(len(rows), _copy_text(positions, rows), misfits)
     if any(_holds_unstorable(text) for row in rows for text in row if text and not text.isprintable()):

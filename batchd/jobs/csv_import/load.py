@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from batchd.db.catalogue import TableFacts, find_table
 from batchd.db.engine import Database, driver_message
-from batchd.db.fitting import Fitting
+from batchd.db.fitting import DoesNotFit, Fitting
 from batchd.db.staging import temporary_staging
 from batchd.db.types import SQLITE_TIMESTAMP
 from batchd.domain.job import JsonObject
@@ -33,7 +33,7 @@ from batchd.jobs.csv_import.upsert_key import UpsertKey, upsert_key
 from batchd.jobs.csv_import.writing import Conflict, Writer, Written
 from batchd.store.rejects import Reject
 
-_ROWS = {"postgresql": 10_000, "sqlite": 5_000}
+_ROWS = {"postgresql": 20_000, "sqlite": 5_000}
 _HEADER_BYTES = 1 << 20
 _CHUNKS_BETWEEN_THOROUGH_TIDIES = 20
 
@@ -84,6 +84,7 @@ class CsvImport:
         self._rows = request.batch_size or _ROWS[database.dialect.name]
         self._state = ImportState((), "")
         self._chunks = 0
+        self._is_careful = False
 
     def run(self) -> JsonObject:
         """Import everything and return the run's result; raises JobError when a source, or too much of it, is bad."""
@@ -203,6 +204,23 @@ class CsvImport:
         return _Plan(mapping, upsert_key(table, from_file, mapping, wanted.conflict, wanted.key, wanted.update))
 
     def _take(self, plan: _Plan, source: FileFacts, chunk: Chunk, rejects: RejectFile | None) -> None:
+        """Import the chunk. Until bad records show up each chunk is tried as if there were none."""
+        before = self._state.tally.rejected
+        try:
+            self._commit(plan, source, chunk, rejects)
+        except DoesNotFit:
+            self._is_careful = True
+            self._commit(plan, source, chunk, rejects)
+        self._is_careful = self._state.tally.rejected > before
+        self._report()
+        self._chunks += 1
+        if not self._request.dry_run:
+            thoroughly = self._chunks % _CHUNKS_BETWEEN_THOROUGH_TIDIES == 0
+            self._database.dialect.tidy(self._database.engine, thoroughly=thoroughly)
+        if self._request.pause > timedelta(0):
+            self._context.wait(self._request.pause)
+
+    def _commit(self, plan: _Plan, source: FileFacts, chunk: Chunk, rejects: RejectFile | None) -> None:
         where = f"{source.name}, lines {chunk.first_line:,} to {chunk.line:,}"
         bad: list[BadRecord] = []
         try:
@@ -218,20 +236,13 @@ class CsvImport:
         except DBAPIError as error:
             raise JobError(f"{where}: {driver_message(error)}") from error
         self._state = state
-        self._report()
-        self._chunks += 1
-        if not self._request.dry_run:
-            thoroughly = self._chunks % _CHUNKS_BETWEEN_THOROUGH_TIDIES == 0
-            self._database.dialect.tidy(self._database.engine, thoroughly=thoroughly)
-        if self._request.pause > timedelta(0):
-            self._context.wait(self._request.pause)
 
     def _write(self, connection: Connection, plan: _Plan, chunk: Chunk) -> tuple[Written, list[BadRecord], bool]:
         """Write what fits; return what became of it, what did not fit, and whether all of the chunk was looked at."""
         if not chunk.block.rows:
             return Written(), chunk.bad_records(()), True
         dialect = self._database.dialect
-        dialect.check_at_once(connection)
+        dialect.begin_chunk(connection)
         with temporary_staging(connection, [field_name(number) for number in range(plan.mapping.width)]) as staging:
             staging.add(connection, chunk.block)
             writer = Writer(
@@ -242,10 +253,12 @@ class CsvImport:
                 self._request.conflict,
                 key=plan.key.columns,
                 updated=plan.key.updated,
+                staged=None if self._is_careful or dialect.name == "sqlite" else chunk.block.rows,
             )
             assert self._state.place is not None
             left = self._request.max_rejects - self._state.place.rejected - len(chunk.bad_records(()))
-            fitted = Fitting(connection, dialect, staging, writer.values, writer.move).run(most_misfits=max(0, left))
+            fitting = Fitting(connection, dialect, staging, writer.values, writer.move, is_careful=self._is_careful)
+            fitted = fitting.run(most_misfits=max(0, left))
         return sum(fitted.done, Written()), chunk.bad_records(fitted.misfits), fitted.is_complete
 
     def _after(self, chunk: Chunk, written: Written, bad: Sequence[BadRecord]) -> ImportState:

@@ -41,7 +41,8 @@ class Writer:
     """Moves staged rows into the table. For one chunk's transaction.
 
     With UPDATE, `key` names the unique key that decides and `updated` the columns that are set; a row that has these
-    values already is not written. Of several records with one key the last in the file counts.
+    values already is not written. Of several records with one key the last in the file counts. `staged` counts the rows,
+    where `move` is called once for all of them.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Writer:
         *,
         key: Sequence[str],
         updated: Sequence[str],
+        staged: int | None = None,
     ) -> None:
         self._connection = connection
         self._dialect = dialect
@@ -61,6 +63,7 @@ class Writer:
         self._conflict = conflict
         self._key = tuple(key)
         self._updated = tuple(updated)
+        self._all_staged = staged
         self._table = mapping.table.as_table()
         self._names = [column.name for column in mapping.columns]
         self._types = {column.name: column.type for column in mapping.columns}
@@ -76,6 +79,8 @@ class Writer:
         if self._conflict is not Conflict.ERROR:
             insert = insert.on_conflict_do_nothing()
         inserted = self._connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount
+        if self._conflict is Conflict.ERROR:
+            return Written(inserted=inserted)
         return Written(inserted=inserted, skipped=self._staged(condition) - inserted)
 
     def _upserted(self, condition: ColumnElement[bool]) -> Written:
@@ -125,6 +130,8 @@ class Writer:
         return fresh + self._connection.execute(without).scalar_one()
 
     def _staged(self, condition: ColumnElement[bool]) -> int:
+        if self._all_staged is not None:
+            return self._all_staged
         counted = select(func.count()).select_from(self._staging.table).where(condition)
         return self._connection.execute(counted).scalar_one()
 
