@@ -42,6 +42,9 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "report": Entry("report", "report", "Look at a report before it is mailed: `report preview JOB`."),
         "retry": Entry("control", "retry", "Run a failed, cancelled, missed or quarantined run again."),
     },
+    "Data": {
+        "import": Entry("import_csv", "import_csv", "Import a CSV file into a table, without a daemon."),
+    },
     "Administration": {
         "migrate": Entry("admin", "migrate", "Make or upgrade batchd's tables, or print the SQL that does."),
         "completion": Entry("admin", "completion", "Print the script that makes your shell complete batchd."),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, inspect, select
+from sqlalchemy import Connection, delete, inspect, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonValue
@@ -103,6 +103,26 @@ def of_run(database: Database, store: str, run_id: int, *, limit: int = MOST_KEP
             .limit(limit)
         )
         return tuple(RejectView(**row) for row in rows.mappings())
+
+
+def hand_over(database: Database, key: CheckpointKey, store: str, run_id: int) -> None:
+    """Make the rejects that were kept under the key those of a run of the store."""
+    with database.writing() as connection:
+        if inspect(connection).has_table(rejects.name):
+            connection.execute(
+                update(rejects)
+                .where(rejects.c.store_id == key.store_id, rejects.c.run_id == key.run_id)
+                .values(store_id=store, run_id=run_id)
+            )
+
+
+def forget(database: Database, key: CheckpointKey) -> None:
+    """Remove what was kept under the key."""
+    with database.writing() as connection:
+        if inspect(connection).has_table(rejects.name):
+            connection.execute(
+                delete(rejects).where(rejects.c.store_id == key.store_id, rejects.c.run_id == key.run_id)
+            )
 
 
 def prune(database: Database, store: Database, mine: str) -> int:

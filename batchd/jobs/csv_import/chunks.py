@@ -55,5 +55,5 @@ def read_chunks(content: Content, reader: RecordReader, *, width: int, rows: int
                 block=block_of(dialect, taken.lines, taken.rows),
                 resume=content.sealed_at(reader.offset),
                 line=reader.line,
-                read_bytes=content.raw.position,
+                read_bytes=content.read_bytes_at(reader.offset),
             )

@@ -80,6 +80,10 @@ class Content:
         """Whether the source is compressed, so that it can only be read from its beginning."""
         return self._unpacked is not None
 
+    def read_bytes_at(self, offset: int) -> int:
+        """Return how much of the source an offset of the content stands for; about, where it is packed."""
+        return self.raw.position if self.is_packed else offset
+
     def peek(self, size: int) -> bytes:
         """Return up to `size` bytes from the beginning without reading them; call it first."""
         found = bytearray()

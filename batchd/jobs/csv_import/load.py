@@ -186,7 +186,9 @@ class CsvImport:
                 )
             header = first.rows[0] if first.rows else []
         resume = content.sealed_at(reader.offset)
-        place = Place(form, tuple(name.strip() for name in header), resume, reader.line, content.raw.position)
+        place = Place(
+            form, tuple(name.strip() for name in header), resume, reader.line, content.read_bytes_at(reader.offset)
+        )
         self._state = replace(self._state, place=place)
         said = {key: getattr(form, key) for key in ("encoding", "delimiter")}
         self._context.log.info("csv_import.format", file=source.name, detected=list(form.detected), **said)
@@ -324,14 +326,13 @@ class CsvImport:
 
     def _give_up(self, source: FileFacts, error: JobError) -> None:
         """Put a bad file aside and go on with the next; a single one fails the run."""
-        self._context.log.error("csv_import.file_failed", file=source.name, reason=error.message)
-        tally = self._state.tally
         place = self._state.place
         said = error.message if error.message.startswith(source.name) else f"{source.name}: {error.message}"
         is_alone = len(self._state.sources) == 1
         if is_alone and not self._request.failed_folder:
             raise JobError(said, hint=error.hint, retryable=False, result=self._counts())
-        self._state = replace(self._state, tally=tally).next_source(place.read_bytes if place else 0, said)
+        self._context.log.error("csv_import.file_failed", file=source.name, reason=error.message)
+        self._state = self._state.next_source(place.read_bytes if place else 0, said)
         self._save()
         if self._request.failed_folder and not self._request.dry_run:
             moved = put_away(Path(source.name), self._request.failed_folder, self._context.run_id)

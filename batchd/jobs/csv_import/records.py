@@ -129,7 +129,8 @@ class RecordReader:
             try:
                 fields = next(self._reader, None)
             except csv.Error as error:
-                bad.append(BadRecord(self._begin(), _SAID.get(str(error), str(error))))
+                bad.append(BadRecord(self._begin(), self._undecodable or _SAID.get(str(error), str(error))))
+                self._undecodable = None
                 continue
             if fields is None:
                 self.is_at_end = True

@@ -41,8 +41,8 @@ class Writer:
     """Moves staged rows into the table. For one chunk's transaction.
 
     With UPDATE, `key` names the unique key that decides and `updated` the columns that are set; a row that has these
-    values already is not written. Of several records with one key the last in the file counts. `staged` counts the rows,
-    where `move` is called once for all of them.
+    values already is not written. Of several records with one key the last in the file counts. `staged` counts the
+    rows, where `move` is called once for all of them.
     """
 
     def __init__(

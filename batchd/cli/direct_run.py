@@ -1,0 +1,161 @@
+"""A kind run by a command itself, without a daemon: what the job sees, and the line in the ledger that tells of it.
+
+Checkpoints and rejects lie where a daemon's would, in the job's database, under a key made from what is being done
+instead of a run's id. So the same command, given again, goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import Any
+
+from batchd.cli.output import say
+from batchd.clock import SystemClock
+from batchd.config.load import Config
+from batchd.db.engine import Database
+from batchd.domain.job import JsonObject, JsonValue
+from batchd.errors import BatchdError, JobError
+from batchd.jobs.contract import Kind
+from batchd.store import checkpoints, ended_runs, rejects
+from batchd.store.checkpoints import CheckpointKey
+from batchd.store.meta import store_id
+from batchd.store.migrate import check_version
+from batchd.store.queries import has_tables
+from batchd.store.rejects import Reject, RejectView, keep
+from batchd.telemetry.events import message_of
+
+_NAMESPACE = uuid.UUID("5b0c4c52-95b1-4be0-9a0c-4d8f5d0b8d31")
+
+
+class DirectLog:
+    """Tells a person on stderr what the job logs, unless it is to be quiet. See `Log`."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Say nothing."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Say it."""
+        self._say(event, fields, None)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Say it in yellow."""
+        self._say(event, fields, "yellow")
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Say it in red."""
+        self._say(event, fields, "red")
+
+    def _say(self, event: str, fields: Mapping[str, Any], color: str | None) -> None:
+        if not self._is_quiet:
+            say(message_of(event, fields), color=color)
+
+
+class DirectContext:
+    """See `JobContext`. `identity` is what makes two commands the same work; None for work that cannot be resumed."""
+
+    attempt = 1
+    run_id = 0
+    scheduled_for: datetime | None = None
+    previous_result: Mapping[str, JsonValue] | None = None
+
+    def __init__(
+        self,
+        job: str,
+        databases: Mapping[str, Database],
+        *,
+        identity: str | None,
+        on_progress: Callable[[int, int | None, str | None], None],
+        is_quiet: bool = False,
+    ) -> None:
+        self.job = job
+        self.log = DirectLog(is_quiet=is_quiet)
+        self._databases = databases
+        self._clock = SystemClock()
+        self._on_progress = on_progress
+        owner = uuid.uuid4() if identity is None else uuid.uuid5(_NAMESPACE, identity)
+        # Of two such commands at once the later one wins, as of two attempts.
+        self.key = CheckpointKey(str(owner), self.run_id, int(self._clock.now().timestamp() * 1000))
+
+    def now(self) -> datetime:
+        """See `JobContext`."""
+        return self._clock.now()
+
+    def database(self, name: str) -> Database:
+        """See `JobContext`."""
+        return self._databases[name]
+
+    def database_names(self) -> tuple[str, ...]:
+        """See `JobContext`."""
+        return tuple(self._databases)
+
+    def reading(self, database: Database) -> AbstractContextManager[Any]:
+        """See `JobContext`."""
+        return database.reading()
+
+    def writing(self, database: Database) -> AbstractContextManager[Any]:
+        """See `JobContext`."""
+        return database.writing()
+
+    def checkpoint(self, database: Database) -> JsonObject | None:
+        """See `JobContext`."""
+        return checkpoints.take_over(database, self.key)
+
+    def save_checkpoint(self, connection: Any, database: Database, state: JsonObject) -> None:
+        """See `JobContext`."""
+        checkpoints.save(connection, database, self.key, state)
+
+    def keep_rejects(self, connection: Any, database: Database, rejects: Sequence[Reject], *, before: int) -> None:
+        """See `JobContext`."""
+        keep(connection, database, self.key, rejects, before=before)
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        """See `JobContext`."""
+        self._on_progress(done, total, note)
+
+    def raise_if_stopping(self) -> None:
+        """Do nothing: Ctrl-C raises by itself."""
+
+    def wait(self, pause: timedelta) -> None:
+        """Sleep."""
+        threading.Event().wait(max(0.0, pause.total_seconds()))
+
+    def time_left(self) -> timedelta | None:
+        """Return None: nobody limits a command but the one who typed it."""
+        return None
+
+
+def record(
+    config: Config, kind: Kind[Any], database: Database, context: DirectContext, ended: ended_runs.EndedRun
+) -> int | None:
+    """Write the run into the ledger, where there is one, and return its id; its rejects are then the run's own."""
+    with contextlib.closing(Database(config.store)) as store:
+        try:
+            if not has_tables(store):
+                return None
+            check_version(store)
+            run_id = ended_runs.record(store, kind.name, ended)
+            rejects.hand_over(database, context.key, store_id(store), run_id)
+        except BatchdError as error:
+            say(f"the run is not in the ledger: {error.message}", color="yellow")
+            return None
+    return run_id
+
+
+def kept_rejects(database: Database, context: DirectContext, limit: int) -> tuple[RejectView, ...]:
+    """Return the first records that the job could not take."""
+    return rejects.of_run(database, context.key.store_id, context.run_id, limit=limit)
+
+
+def described(error: BaseException) -> str:
+    """Return the error as the ledger has it."""
+    if isinstance(error, JobError) and error.hint:
+        return f"{error.message} ({error.hint})"
+    return error.message if isinstance(error, BatchdError) else str(error) or type(error).__name__
