@@ -21,8 +21,10 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import BatchdError, JobError
 from batchd.jobs.contract import Kind
+from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, ended_runs, rejects
 from batchd.store.checkpoints import CheckpointKey
+from batchd.store.digest import Digest
 from batchd.store.meta import store_id
 from batchd.store.migrate import check_version
 from batchd.store.queries import has_tables
@@ -65,6 +67,7 @@ class DirectContext:
     run_id = 0
     scheduled_for: datetime | None = None
     previous_result: Mapping[str, JsonValue] | None = None
+    mail: MailSettings | None = None
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class DirectContext:
         self._on_progress = on_progress
         owner = uuid.uuid4() if identity is None else uuid.uuid5(_NAMESPACE, identity)
         # Of two such commands at once the later one wins, as of two attempts.
+        self.store_id = str(owner)
         self.key = CheckpointKey(str(owner), self.run_id, int(self._clock.now().timestamp() * 1000))
 
     def now(self) -> datetime:
@@ -115,6 +119,19 @@ class DirectContext:
     def keep_rejects(self, connection: Any, database: Database, rejects: Sequence[Reject], *, before: int) -> None:
         """See `JobContext`."""
         keep(connection, database, self.key, rejects, before=before)
+
+    def recorded(self) -> JsonObject | None:
+        """Refuse: what is recorded in the store belongs to a run of the daemon's."""
+        raise JobError(f"{self.job} needs batchd's store, which a command of its own does not use", retryable=False)
+
+    def record(self, state: JsonObject) -> None:  # noqa: ARG002 (see `recorded`)
+        """Refuse."""
+        self.recorded()
+
+    def digest(self, since: datetime, until: datetime) -> Digest:  # noqa: ARG002 (see `recorded`)
+        """Refuse."""
+        self.recorded()
+        raise AssertionError
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""
