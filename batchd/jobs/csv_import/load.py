@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -15,51 +15,27 @@ from batchd.db.catalogue import TableFacts, find_table
 from batchd.db.engine import Database, driver_message
 from batchd.db.fitting import DoesNotFit, Fitting
 from batchd.db.staging import temporary_staging
-from batchd.db.types import SQLITE_TIMESTAMP
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
+from batchd.jobs.csv_import.begin import ImportRequest, begun
 from batchd.jobs.csv_import.chunks import Chunk, read_chunks
 from batchd.jobs.csv_import.content import Content
-from batchd.jobs.csv_import.formats import SAMPLE_BYTES, FormatRequest, format_of
-from batchd.jobs.csv_import.inbox import MOST_FILES, files_of, is_pattern, put_away, settled
-from batchd.jobs.csv_import.mapping import MappingRequest, TableMapping, field_name, map_columns
+from batchd.jobs.csv_import.formats import SAMPLE_BYTES, format_of
+from batchd.jobs.csv_import.inbox import put_away
+from batchd.jobs.csv_import.mapping import TableMapping, field_name, map_columns
 from batchd.jobs.csv_import.read_ahead import ReadAhead
 from batchd.jobs.csv_import.records import BadRecord, RecordReader
 from batchd.jobs.csv_import.reject_file import RejectFile, open_reject_file
-from batchd.jobs.csv_import.sources import STDIN, FileFacts, facts_of, is_url, open_source, without_secrets
+from batchd.jobs.csv_import.sources import FileFacts, facts_of, is_url, open_source
 from batchd.jobs.csv_import.state import ImportState, Place, state_from_json
 from batchd.jobs.csv_import.upsert_key import UpsertKey, upsert_key
-from batchd.jobs.csv_import.writing import Conflict, Writer, Written
+from batchd.jobs.csv_import.writing import Writer, Written
 from batchd.store.rejects import Reject
 
 _ROWS = {"postgresql": 20_000, "sqlite": 5_000}
 _HEADER_BYTES = 1 << 20
 _CHUNKS_BETWEEN_THOROUGH_TIDIES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ImportRequest:
-    """What to import and how; see the parameters of `csv_import` for each."""
-
-    path: str
-    table: str
-    form: FormatRequest
-    header: Sequence[str] | None
-    skip_lines: int
-    mapping: MappingRequest
-    conflict: Conflict
-    key: Sequence[str] | None
-    update: Sequence[str] | None
-    max_rejects: int
-    rejects_to: Path | None
-    batch_size: int | None
-    pause: timedelta
-    settle: timedelta
-    headers: Mapping[str, str]
-    done_folder: str | None
-    failed_folder: str | None
-    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +65,7 @@ class CsvImport:
     def run(self) -> JsonObject:
         """Import everything and return the run's result; raises JobError when a source, or too much of it, is bad."""
         saved = None if self._request.dry_run else self._context.checkpoint(self._database)
-        self._state = self._begun() if saved is None else state_from_json(saved)
+        self._state = begun(self._request, self._context) if saved is None else state_from_json(saved)
         if saved is None:
             self._save()
         while self._state.at < len(self._state.sources):
@@ -101,24 +77,6 @@ class CsvImport:
                     raise
                 self._give_up(source, error)
         return self._result()
-
-    def _begun(self) -> ImportState:
-        now = self._context.now()
-        path = self._request.path
-        if path == STDIN or is_url(path):
-            sources = [FileFacts(without_secrets(path))]
-        elif is_pattern(path):
-            aside = [name for name in (self._request.done_folder, self._request.failed_folder) if name]
-            found = files_of(path, aside)
-            sources = settled(found, self._request.settle, now)[:MOST_FILES]
-            if len(sources) < len(found):
-                self._context.log.info("csv_import.files_left", path=path, files=len(found) - len(sources))
-        else:
-            sources = settled([Path(path)], self._request.settle, now)
-            if not sources:
-                facts_of(Path(path))
-                raise JobError(f"{path} is still being written", hint="it is taken once it has settled")
-        return ImportState(tuple(sources), now.astimezone(UTC).strftime(SQLITE_TIMESTAMP))
 
     def _import(self, source: FileFacts) -> None:
         place = self._state.place

@@ -16,9 +16,10 @@ from batchd.db.rights import missing_rights, missing_rights_to_make
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.csv_import.begin import ImportRequest
 from batchd.jobs.csv_import.formats import FormatRequest, checked_delimiter, checked_encoding
 from batchd.jobs.csv_import.inbox import is_pattern
-from batchd.jobs.csv_import.load import CsvImport, ImportRequest
+from batchd.jobs.csv_import.load import CsvImport
 from batchd.jobs.csv_import.mapping import MappingRequest, column_problems
 from batchd.jobs.csv_import.sources import STDIN, is_url
 from batchd.jobs.csv_import.upsert_key import chosen_key
