@@ -22,6 +22,9 @@ class EventSpec:
 EVENTS: Mapping[str, EventSpec] = {
     "cleanup.chunk_retried": EventSpec("chunk of {table} waited for a lock", "A chunk of a cleanup is tried again."),
     "cleanup.index_missing": EventSpec("no index on {table} serves {column}", "The cleanup reads more than it must."),
+    "fan_out.completed": EventSpec(
+        "all children of run {run_id} are final: {children}", "Its counts are in its result; `on_complete` is queued."
+    ),
     "finish.delayed": EventSpec("{runs} endings wait for the store", "They are written when it is back."),
     "health.checked": EventSpec("{database} is {state}", "One database was checked."),
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
@@ -66,6 +69,10 @@ EVENTS: Mapping[str, EventSpec] = {
     "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
     "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),
     "store.waiting": EventSpec("waiting for the store: {reason}", "At start, attempt {attempt}."),
+    "target.invalid": EventSpec(
+        "job {job}: {reason}", "A team's own function cannot be called; the job's runs fail until that is mended."
+    ),
+    "walk.index_missing": EventSpec("no index serves the order of {rows} by {key}", "Each batch reads too much."),
     "worker.dead_found": EventSpec("took back what dead workers left: {runs}", "Proved by pid, or by SQLite's lock."),
     "worker.registered": EventSpec("worker {worker} with {slots} threads", "This daemon's row in batchd_workers."),
 }

@@ -21,9 +21,15 @@ from sqlalchemy import Connection
 
 from batchd.clock import Clock, SystemClock
 from batchd.db.engine import Database, Interrupts
+from batchd.db.row_source import RowsWanted
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import RunInterrupted, StopReason
-from batchd.store.checkpoints import CheckpointKey, save, take_over
+from batchd.jobs.batch import Batch
+from batchd.jobs.children import stored_children
+from batchd.jobs.contract import Children
+from batchd.jobs.row_walk import WalkOptions, batches
+from batchd.store.checkpoints import CheckpointKey, locked, save, take_over
+from batchd.store.enqueue import NewRun
 from batchd.store.rejects import Reject, keep
 
 STORE_ID = "00000000-0000-4000-8000-000000000000"
@@ -78,6 +84,7 @@ class DirectContext:
     stop_at_check: int | None = None
     log: CollectedLog = field(default_factory=CollectedLog)
     progressed: list[tuple[int, int | None, str | None]] = field(default_factory=list)
+    store: Database | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     checks: int = 0
 
@@ -96,6 +103,7 @@ class DirectContext:
             "attempt": self.attempt + 1,
             "fence": self.fence + 1,
             "clock": self.clock,
+            "store": self.store,
         }
         return DirectContext(**(facts | changes))
 
@@ -131,6 +139,32 @@ class DirectContext:
         self, connection: Connection, database: Database, rejects: Sequence[Reject], *, before: int
     ) -> None:
         keep(connection, database, self._key(), rejects, before=before)
+
+    def locked_checkpoint(self, connection: Connection, database: Database) -> JsonObject | None:
+        return locked(connection, self._key())
+
+    def batches(
+        self,
+        database: Database,
+        *,
+        table: str | None = None,
+        query: str | None = None,
+        key: Sequence[str] = (),
+        where: str | None = None,
+        columns: Sequence[str] = (),
+        size: int = 1000,
+        lock: bool = False,
+        transaction: bool = True,
+        home: Database | None = None,
+        name: str | None = None,
+    ) -> AbstractContextManager[Iterator[Batch]]:
+        wanted = RowsWanted(table, query, tuple(key), where, tuple(columns))
+        options = WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
+        return batches(self, database, home or database, wanted, options)
+
+    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+        assert self.store is not None
+        return stored_children(self.store, self.run_id, on_complete)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))
