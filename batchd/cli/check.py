@@ -14,6 +14,7 @@ from batchd.cli.session import config_option, job_argument, known_job, open_conf
 from batchd.cli.text import cleaned
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
+from batchd.config.code import code_problems
 from batchd.config.problems import ConfigInvalid
 from batchd.config.schema import json_schema
 from batchd.domain.job import JobDefinition
@@ -38,7 +39,8 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
       batchd check --connect
       batchd check --json | jq -r '.problems[].message'
 
-    Needs no database. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there,
+    Functions of your own that jobs call are imported, to see that they are there and can be called so. Needs no
+    database. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there,
     may this user do what the jobs do? Nothing is changed. Exits with 78 when the config is invalid, with 69 when
     --connect cannot reach a database.
     """
@@ -51,7 +53,7 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
             click.echo(cleaned(str(error), keep="\n"))
         click.get_current_context().exit(error.exit_code)
     tried = try_databases(config) if connect else []
-    problems = check_jobs(config, tried)
+    problems = [*code_problems(config), *check_jobs(config, tried)]
     if as_json:
         ok = not problems and all(database.ok for database in tried)
         emit_json({"ok": ok, "problems": problems, "databases": tried, "jobs": [job.name for job in config.jobs]})

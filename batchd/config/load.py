@@ -46,6 +46,7 @@ class Config:
     secrets: frozenset[str]
     kinds: Mapping[str, Kind[Any]]
     params: Mapping[str, JsonObject]
+    import_path: tuple[Path, ...]
     places: Problems = field(repr=False)
 
     def problem(self, path: tuple[str, ...], message: str) -> Problem:
@@ -98,8 +99,9 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     store = _database(("store",), "store", settings.store, folder, outside, problems, default=state / "batchd.db")
     reader = JobReader(settings, catalog.kinds() if kinds is None else kinds, outside, problems)
     read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
-    problems.raise_if_any()
     complete = [job for job in read if job is not None]
+    reader.check_starts(complete, jobs)
+    problems.raise_if_any()
     return Config(
         path=path,
         settings=settings,
@@ -109,6 +111,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         secrets=frozenset(outside.secrets),
         kinds=catalog.kinds() if kinds is None else kinds,
         params={job.definition.name: job.params for job in complete},
+        import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
         places=problems,
     )
 
