@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
-_ROWS = 2_000
+_ROWS = 800
 
 
 def _prepare(place: Place) -> None:
