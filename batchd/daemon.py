@@ -25,6 +25,7 @@ from tenacity import (
 )
 
 from batchd.clock import Clock, SystemClock
+from batchd.config.code import code_problems
 from batchd.config.load import Config
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, masked
@@ -140,6 +141,9 @@ class Daemon:
         self._scheduler.start()
         for loop in self._side_loops():
             loop.start()
+        for problem in code_problems(self._config):
+            # Told and gone on: one job's code that cannot be imported is no reason to keep the others from running.
+            log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
         log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
         code = self._serve()
         self._shut_down(code)

@@ -113,6 +113,10 @@ class JobError(BatchdError):
         self.result = result
 
 
+class TargetFailed(JobError):
+    """A team's own function raised; its traceback is kept with the attempt, since only the team can read the error."""
+
+
 class StopReason(enum.StrEnum):
     """Why a running attempt is told to stop."""
 

@@ -16,6 +16,7 @@ from batchd.cli.session import complete_kind, config_option, job_argument, known
 from batchd.cli.text import cleaned, counted
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
+from batchd.config.code import code_problems
 from batchd.config.load import Config
 from batchd.config.problems import ConfigInvalid, Problem
 from batchd.config.schema import json_schema
@@ -42,9 +43,10 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
       batchd check --connect
       batchd check --json | jq -r '.problems[].message'
 
-    Needs no database. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there,
-    may this user do what the jobs do? And the mail server: does it let us in? Nothing is changed, nothing is sent.
-    Exits with 78 when the config is invalid, with 69 when --connect cannot reach a database or the mail server.
+    Needs no database. Functions of your own that jobs call are imported, to see that they are there and can be called
+    so. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there, may this user
+    do what the jobs do? And the mail server: does it let us in? Nothing is changed, nothing is sent. Exits with 78 when
+    the config is invalid, with 69 when --connect cannot reach a database or the mail server.
     """
     try:
         config = open_config(config_file)
@@ -57,7 +59,7 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     tried = try_databases(config) if connect else []
     mail = try_mail(config) if connect else None
     reached = all(database.ok for database in tried) and (mail is None or mail.ok)
-    problems = check_jobs(config, tried)
+    problems = [*code_problems(config), *check_jobs(config, tried)]
     if as_json:
         jobs = [job.name for job in config.jobs]
         said = {"ok": reached and not problems, "problems": problems, "warnings": config.warnings}

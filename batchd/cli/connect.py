@@ -47,13 +47,15 @@ def try_mail(config: Config) -> Connected | None:
 def check_jobs(config: Config, tried: Sequence[Connected]) -> list[Problem]:
     """Return what the databases that answered have against the config's jobs; none when none was tried."""
     answered = {found.name for found in tried[1:] if found.ok}
+    if not answered:
+        return []
     with contextlib.ExitStack() as stack:
         databases = {
             name: stack.enter_context(contextlib.closing(Database(settings)))
             for name, settings in config.databases.items()
             if name in answered
         }
-        return [problem for job in config.jobs if databases for problem in _complaints(config, job, databases)]
+        return [problem for job in config.jobs for problem in _complaints(config, job, databases)]
 
 
 def _complaints(config: Config, job: JobDefinition, databases: Mapping[str, Database]) -> list[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,11 +20,13 @@ from batchd.config.load import Config
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import BatchdError, JobError
-from batchd.jobs.contract import Kind
+from batchd.jobs.batch import Batch
+from batchd.jobs.contract import Children, Kind
 from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, ended_runs, rejects
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.digest import Digest
+from batchd.store.enqueue import NewRun
 from batchd.store.meta import store_id
 from batchd.store.migrate import check_version
 from batchd.store.queries import has_tables
@@ -119,6 +121,20 @@ class DirectContext:
     def keep_rejects(self, connection: Any, database: Database, rejects: Sequence[Reject], *, before: int) -> None:
         """See `JobContext`."""
         keep(connection, database, self.key, rejects, before=before)
+
+    def locked_checkpoint(self, connection: Any, database: Database) -> JsonObject | None:  # noqa: ARG002
+        """See `JobContext`."""
+        return checkpoints.locked(connection, self.key)
+
+    def batches(self, database: Database, **wanted: Any) -> AbstractContextManager[Iterator[Batch]]:  # noqa: ARG002
+        """Refuse: no command of its own walks through rows."""
+        self.recorded()
+        raise AssertionError
+
+    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:  # noqa: ARG002
+        """Refuse: the children would belong to a run of the daemon's."""
+        self.recorded()
+        raise AssertionError
 
     def recorded(self) -> JsonObject | None:
         """Refuse: what is recorded in the store belongs to a run of the daemon's."""

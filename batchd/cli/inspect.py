@@ -9,7 +9,15 @@ import click
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, say
 from batchd.cli.rejects import print_rejects, rejects_of
 from batchd.cli.result_text import print_result
-from batchd.cli.run_text import duration_text, fire_text, progress_text, run_json, state_text
+from batchd.cli.run_text import (
+    children_text,
+    duration_text,
+    fire_text,
+    parent_text,
+    progress_text,
+    run_json,
+    state_text,
+)
 from batchd.cli.session import complete_job, config_option, known_job, open_config, open_store
 from batchd.cli.text import cleaned, distance, moment, span
 from batchd.cli.types import Duration, RunId, Since
@@ -59,6 +67,7 @@ def jobs(config_file: str | None, *, as_json: bool) -> None:
 @click.command()
 @config_option
 @click.option("--job", "-j", metavar="JOB", shell_complete=complete_job, help="Only runs of this job.")
+@click.option("--parent", type=int, metavar="RUN", help="Only runs that this run has queued.")
 @click.option(
     "--state",
     "-s",
@@ -79,6 +88,7 @@ def runs(
     config_file: str | None,
     *,
     job: str | None,
+    parent: int | None,
     states: tuple[str, ...],
     since: datetime | None,
     limit: int,
@@ -90,13 +100,16 @@ def runs(
     \b
       batchd runs --since 1d --state failed --state quarantined
       batchd runs --job cleanup-logs -n 5
+      batchd runs --parent 42 --state failed
       batchd runs --json | jq '.runs[].duration_seconds'
     """
     config = open_config(config_file)
     with open_store(config) as store:
-        wanted = RunFilter(job=job, states=frozenset(states), since=since, before_id=before_id, limit=limit)
+        wanted = RunFilter(
+            job=job, parent=parent, states=frozenset(states), since=since, before_id=before_id, limit=limit
+        )
         listed = queries.list_runs(store, wanted)
-    if job is not None and not listed:
+    if job is not None and parent is None and not listed:
         known_job(config, job)
     if as_json:
         emit_json({"runs": [run_json(run) for run in listed]})
@@ -152,7 +165,12 @@ def show(config_file: str | None, run_id: int, *, lines: int, most_rejects: int,
             raise RunUnknown(f"there is no run {run_id}", hint=hint)
         rejected = rejects_of(config, store, detail.run, most_rejects)
     if as_json:
-        shown = {"attempts": detail.attempts, "rejects": rejected, "log_lines": detail.log_lines}
+        shown = {
+            "children": detail.children,
+            "attempts": detail.attempts,
+            "rejects": rejected,
+            "log_lines": detail.log_lines,
+        }
         emit_json({"run": run_json(detail.run), **shown})
         return
     _print_run(detail, rejected)
@@ -236,6 +254,8 @@ def _print_run(detail: RunDetail, rejected: tuple[RejectView, ...]) -> None:
             ("attempts", f"{run.attempt} used of {run.max_attempts}"),
             ("worker", run.worker),
             ("progress", progress_text(run)),
+            ("queued by", parent_text(run)),
+            ("children", children_text(detail.children)),
             ("params", run.params),
             ("error", run.error),
         ]

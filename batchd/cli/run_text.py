@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +57,25 @@ def fire_text(run: RunView) -> str:
     if run.fire_count > 1:
         return f"{moment(run.scheduled_for)} to {moment(run.scheduled_until)} ({run.fire_count:,} fires)"
     return moment(run.scheduled_for)
+
+
+def parent_text(run: RunView) -> str | None:
+    """Return which run queued this one, and for what: "run 42 for 17"."""
+    return None if run.parent_id is None else f"run {run.parent_id} for {run.child_key}"
+
+
+def children_text(children: Mapping[str, int]) -> str | None:
+    """Return what became of the runs that a run queued: "9 of 20 succeeded, 1 failed, 10 remain"; None without any."""
+    if not children:
+        return None
+    remain = sum(count for state, count in children.items() if not RunState(state).is_final)
+    others = [
+        f"{children[state.value]:,} {state.value}"
+        for state in RunState
+        if state.is_final and state is not RunState.SUCCEEDED and children.get(state.value)
+    ]
+    text = f"{children.get(RunState.SUCCEEDED.value, 0):,} of {sum(children.values()):,} succeeded"
+    return ", ".join([text, *others, *([f"{remain:,} remain"] if remain else [])])
 
 
 def exit_code_of(run: RunView) -> ExitCode:

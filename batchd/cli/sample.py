@@ -23,7 +23,7 @@ _TABLES = (
     "logs (id INTEGER PRIMARY KEY, created_at TEXT NOT NULL, level TEXT NOT NULL, message TEXT NOT NULL)",
     "sessions (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users, expires_at TEXT NOT NULL)",
     "people (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL, plan TEXT, seats INTEGER, gone_at TEXT)",
-    "customers (no INTEGER PRIMARY KEY, company TEXT NOT NULL, city TEXT, revenue REAL, imported_at TEXT)",
+    "customers (no INTEGER PRIMARY KEY, company TEXT NOT NULL, city TEXT, revenue REAL, rating TEXT, imported_at TEXT)",
 )
 
 _INDEXES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from batchd.config.settings import JobSettings, Settings
 from batchd.config.substitution import Substitution
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.domain.schedule import ScheduleError, parse_schedule
-from batchd.jobs.contract import Kind
+from batchd.jobs.contract import Kind, Start
 
 _SHARED = frozenset(JobSettings.model_fields)
 _FILE = "_file"
@@ -72,6 +72,49 @@ class JobReader:
             params=self._redacted(path, kind, params),
         )
         return ReadJob(definition, params)
+
+    def check_starts(self, read: Sequence[ReadJob], named: Collection[str]) -> None:
+        """Note what is wrong with the runs that the jobs queue: no such job, kind or queue, or params it does not take.
+
+        `named` are the names of all jobs, of those with problems too.
+        """
+        whole = {job.definition.name: job for job in read}
+        for name, job in whole.items():
+            kind = self._kinds[job.definition.kind]
+            for start in kind.starts(kind.params.model_validate(job.params)) if kind.starts else ():
+                self._check_start(("jobs", name, *start.key), start, name, whole, named)
+
+    def _check_start(
+        self,
+        path: tuple[str, ...],
+        start: Start,
+        name: str,
+        whole: Mapping[str, ReadJob],
+        named: Collection[str],
+    ) -> None:
+        for tainted in sorted(self._outside.tainted):
+            if tainted[: len(path)] == path:
+                message = "comes from outside and would be stored with each run; give it to the job that runs"
+                self._problems.add(tainted, message)
+        queues = {"default", *self._settings.queues}
+        if start.queue is not None and start.queue not in queues:
+            self._problems.add_named((*path, "queue"), f"there is no [queues.{start.queue}]", start.queue, queues)
+        if start.job is not None and start.job not in named:
+            self._problems.add_named((*path, "job"), f"there is no [jobs.{start.job}]", start.job, named)
+        elif start.job == name:
+            self._problems.add((*path, "job"), "is the job itself, which would never come to an end")
+        elif start.kind is not None and start.kind not in self._kinds:
+            known = ", ".join(sorted(self._kinds))
+            message = f"there is no kind {start.kind!r}; there are: {known}"
+            self._problems.add_named((*path, "kind"), message, start.kind, self._kinds)
+        elif start.job is None or start.job in whole:
+            kind = self._kinds[start.kind or whole[str(start.job)].definition.kind]
+            fields = kind.params.model_fields
+            for param in sorted(start.params - fields.keys()):
+                self._problems.add((*path, "params", param), f"is no parameter of kind {kind.name!r}", names=fields)
+            needed = {key for key, field in fields.items() if field.is_required()} if start.job is None else set()
+            for param in sorted(needed - start.params):
+                self._problems.add((*path, "params"), f"kind {kind.name!r} needs {param}")
 
     def _kind_of(self, path: tuple[str, ...], table: Mapping[str, Any]) -> Kind[Any] | None:
         name = table.get("kind")

@@ -52,6 +52,7 @@ class Config:
     kinds: Mapping[str, Kind[Any]]
     params: Mapping[str, JsonObject]
     mail: MailSettings | None
+    import_path: tuple[Path, ...]
     places: Problems = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -112,8 +113,9 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     mail = read_mail(settings.mail, folder, outside, problems)
     reader = JobReader(settings, catalog.kinds() if kinds is None else kinds, outside, problems)
     read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
-    problems.raise_if_any()
     complete = [job for job in read if job is not None]
+    reader.check_starts(complete, jobs)
+    problems.raise_if_any()
     return Config(
         path=path,
         settings=settings,
@@ -124,6 +126,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         kinds=catalog.kinds() if kinds is None else kinds,
         params={job.definition.name: job.params for job in complete},
         mail=mail,
+        import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
         places=problems,
         warnings=_exposed_secrets(path, outside, problems),
     )

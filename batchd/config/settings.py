@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from batchd.domain.job import Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
+from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.schedule import ScheduleError, zone_named
 from batchd.jobs.params import Duration
 from batchd.mail.delivery import Security
@@ -35,6 +35,11 @@ class DaemonSettings(Section):
         None,
         description="Folder for what the daemon keeps on disk, relative to the config's folder. "
         "When unset: $STATE_DIRECTORY (systemd sets it), else `var`.",
+    )
+    import_path: list[str] = Field(
+        ["."],
+        description="Folders from which jobs import a team's own functions, relative to the config's folder; "
+        "what is installed beside batchd comes first.",
     )
     keep_for: Positive = Field(timedelta(days=90), description="How long finished runs are kept.")
     keep_runs: int = Field(10_000, ge=1, description="Most finished runs that are kept of each job.")
@@ -124,11 +129,15 @@ class QueueSettings(Section):
 class RetrySettings(Section):
     """`retry`: what happens after a failed attempt."""
 
-    max_attempts: int = Field(3, ge=1, le=1000, description="Attempts in all; 1 means no retry.")
-    backoff: Backoff = Field(Backoff.EXPONENTIAL, description="How the wait grows from attempt to attempt.")
-    delay: Duration = Field(timedelta(seconds=10), description="Wait before the second attempt.")
-    max_delay: Duration = Field(timedelta(hours=1), description="Longest wait.")
-    jitter: float = Field(0.1, ge=0, le=1, description="Share of the wait that is added or taken away, from 0 to 1.")
+    max_attempts: int = Field(
+        DEFAULT_RETRY.max_attempts, ge=1, le=1000, description="Attempts in all; 1 means no retry."
+    )
+    backoff: Backoff = Field(DEFAULT_RETRY.backoff, description="How the wait grows from attempt to attempt.")
+    delay: Duration = Field(DEFAULT_RETRY.delay, description="Wait before the second attempt.")
+    max_delay: Duration = Field(DEFAULT_RETRY.max_delay, description="Longest wait.")
+    jitter: float = Field(
+        DEFAULT_RETRY.jitter, ge=0, le=1, description="Share of the wait that is added or taken away, from 0 to 1."
+    )
 
     def policy(self) -> RetryPolicy:
         """Return the policy as the rooms know it."""
@@ -161,7 +170,7 @@ class JobSettings(Section):
     )
     jitter: Duration = Field(timedelta(0), description="Random delay up to this, always the same for one fire time.")
     timeout: Positive | None = Field(
-        timedelta(hours=1), description="Longest attempt; its statements are then cancelled in the server."
+        DEFAULT_TIMEOUT, description="Longest attempt; its statements are then cancelled in the server."
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="What happens after a failed attempt.")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
@@ -78,6 +78,22 @@ class Dialect(Protocol):
 
     def insert(self, table: Table) -> PostgresInsert | SqliteInsert:
         """Return an INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        ...
+
+    def insert_new(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
+    ) -> Sequence[Any]:
+        """Insert many rows, all with the same columns, leaving out those that break a unique rule.
+
+        Return the column of the new ones, in the order of the rows. Values are what JSON has, and aware datetimes.
+        """
+        ...
+
+    def follow_order(self, connection: Connection) -> None:
+        """Let the transaction's statements read ordered rows from an index in that order, whatever statistics say.
+
+        For queues: a planner that does not know yet of a hundred thousand new rows would sort them for each one.
+        """
         ...
 
     def now(self) -> ColumnElement[datetime]:

@@ -6,12 +6,14 @@ import json
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, case, func, literal, literal_column, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from batchd.db.catalogue import TableFacts
+from batchd.db.catalogue import ROWID, TableFacts
 from batchd.db.time_column import Before
 from batchd.errors import JobError
+
+_SAMPLE_ROWS = 10_000
 
 
 def estimated_matches(
@@ -33,6 +35,35 @@ def estimated_matches(
     if not isinstance(first, int) or not isinstance(last, int):
         return None
     return round((last - first + 1) * _fraction_before(connection, table.c[column], before))
+
+
+def estimated_rows(
+    connection: Connection, facts: TableFacts | None, source: FromClause, condition: ColumnElement[bool]
+) -> int | None:
+    """Return about how many rows of `source` meet the condition, or None; `facts` are those of a plain table.
+
+    PostgreSQL's planner says it. On SQLite the ends of the key do, and for a condition the first rows of the table.
+    """
+    if connection.dialect.name == "postgresql":
+        return _planned_rows(connection, select(literal_column("1")).select_from(source).where(condition))
+    if facts is None or (not facts.has_hidden_key and len(facts.key) != 1):
+        return None
+    key = literal_column(ROWID) if facts.has_hidden_key else source.c[facts.key[0]]
+    first, last = (
+        connection.execute(select(end).select_from(source)).scalar_one() for end in (func.min(key), func.max(key))
+    )
+    if not isinstance(first, int) or not isinstance(last, int):
+        return None
+    span = last - first + 1
+    head = select(case((condition, 1), else_=0).label("meets"), key.label("key")).select_from(source)
+    sample = head.order_by(key).limit(_SAMPLE_ROWS).subquery()
+    found, met, reached = connection.execute(
+        select(func.count(), func.sum(sample.c.meets), func.max(sample.c.key)).select_from(sample)
+    ).one()
+    if found < _SAMPLE_ROWS:
+        return int(met)
+    share: float = met / (reached - first + 1)
+    return round(span * share)
 
 
 def check_predicate(connection: Connection, facts: TableFacts, table: Table, where: str) -> ColumnElement[bool]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import ColumnElement, Connection, Double, Engine, Table, case, cast, func, text, type_coerce
+from sqlalchemy import Column, ColumnElement, Connection, Double, Engine, Table, case, cast, func, text, type_coerce
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.dialects.postgresql import TIMESTAMP, Insert, insert
@@ -124,6 +125,29 @@ class PostgresDialect:
     def insert(self, table: Table) -> Insert:
         """Return PostgreSQL's INSERT."""
         return insert(table)
+
+    def insert_new(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
+    ) -> Sequence[Any]:
+        """Send the rows as one JSON document and insert them in one statement."""
+        if not rows:
+            return ()
+        quote = connection.dialect.identifier_preparer
+        name = quote.format_table(table)
+        columns = [quote.quote(column) for column in rows[0]]
+        statement = text(
+            f"INSERT INTO {name} ({', '.join(columns)}) "  # noqa: S608 (quoted names of our own tables)
+            f"SELECT {', '.join(f'made.{column}' for column in columns)} "
+            "FROM jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given(row, place) "
+            f"CROSS JOIN LATERAL jsonb_populate_record(CAST(NULL AS {name}), given.row) AS made "
+            f"ORDER BY given.place ON CONFLICT DO NOTHING RETURNING {quote.quote(returning.name)}"
+        )
+        document = json.dumps([dict(row) for row in rows], default=datetime.isoformat)
+        return connection.execute(statement, {"rows": document}).scalars().all()
+
+    def follow_order(self, connection: Connection) -> None:
+        """Make sorts and bitmap scans look expensive for the transaction."""
+        connection.exec_driver_sql("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
 
     def now(self) -> ColumnElement[datetime]:
         """Return `clock_timestamp()`, which moves within a transaction as `now()` does not."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, String, Table, case, cast, func, literal, type_coerce
+from sqlalchemy import Column, ColumnElement, Connection, Engine, String, Table, case, cast, func, literal, type_coerce
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.dialects.sqlite import Insert, insert
@@ -128,6 +128,16 @@ class SqliteDialect:
     def insert(self, table: Table) -> Insert:
         """Return SQLite's INSERT."""
         return insert(table)
+
+    def insert_new(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
+    ) -> Sequence[Any]:
+        """Insert row by row, which costs little inside the process."""
+        statement = insert(table).on_conflict_do_nothing().returning(returning)
+        return connection.execute(statement, [dict(row) for row in rows]).scalars().all() if rows else ()
+
+    def follow_order(self, connection: Connection) -> None:
+        """Do nothing: SQLite goes by the indexes that there are."""
 
     def now(self) -> ColumnElement[datetime]:
         """Return the clock as text with milliseconds, in the shape of `UtcTimestamp`."""

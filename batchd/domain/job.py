@@ -64,6 +64,11 @@ class RetryPolicy:
         }
 
 
+DEFAULT_RETRY = RetryPolicy(3, Backoff.EXPONENTIAL, timedelta(seconds=10), timedelta(hours=1), 0.1)
+DEFAULT_TIMEOUT = timedelta(hours=1)
+"""What a run has when nobody says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatchUpPolicy:
     """Catch-up with the bounds of `all`: at most `max_runs` runs, none of them for a fire older than `max_age`."""

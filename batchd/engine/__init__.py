@@ -7,6 +7,7 @@
     lease keeper: renews every lease, hears of cancel requests, writes progress
     stopper:      timeouts, leases not to be trusted, cancelled SQL, stuck threads; never asks the store
     reaper:       takes back the runs of workers that fell silent
+    fan-in:       counts the children of runs that queued some, and queues what is to follow when all are final
     sweepers:     remove checkpoints that nobody will resume from, one for each database of the jobs
 
 Claim, lease, fence, trust. A claim is one transaction: the run becomes `running`, its fence grows by one, its

@@ -17,7 +17,7 @@ from batchd.domain.retry import delay_after
 from batchd.domain.run import Reason, RunState
 from batchd.engine.context import AttemptContext, Surroundings
 from batchd.engine.running import RunningAttempt
-from batchd.errors import BatchdError, JobError, LeaseLost, ParamsInvalid, RunInterrupted, StopReason
+from batchd.errors import BatchdError, JobError, LeaseLost, ParamsInvalid, RunInterrupted, StopReason, TargetFailed
 from batchd.jobs.contract import Kind
 from batchd.store.finish import Ending
 
@@ -143,7 +143,7 @@ def _described(error: BaseException) -> AttemptError:
     if isinstance(error, BatchdError) and error.hint:
         message += f" ({error.hint})"
     # A known failure explains itself; a traceback is for the unknown ones. It never shows local variables.
-    known = isinstance(error, BatchdError)
+    known = isinstance(error, BatchdError) and not isinstance(error, TargetFailed)
     stack = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_BYTES:]
     return AttemptError(type(error).__name__, storable_text(message)[:_MESSAGE_BYTES], stack and storable_text(stack))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,22 +11,29 @@ from uuid import UUID, uuid5
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
+from batchd.db.row_source import RowsWanted
 from batchd.db.storable import storable_count, storable_text
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.engine.running import RunningAttempt
 from batchd.errors import ParamsInvalid, StopReason
-from batchd.jobs.contract import Log
+from batchd.jobs import row_walk
+from batchd.jobs.batch import Batch
+from batchd.jobs.children import stored_children
+from batchd.jobs.contract import Children, Log
+from batchd.jobs.row_walk import WalkOptions
 from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, results
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.claims import Claim
 from batchd.store.digest import Digest, digest
+from batchd.store.enqueue import NewRun
 from batchd.store.leases import Progress
 from batchd.store.rejects import Reject, keep
 from batchd.telemetry.logs import get_logger
 
-RECORD = "[store]"
-"""Stands among the names of databases with checkpoints for the store itself; no database can have this name."""
+RECORD = "[record]"
+STORE = "[store]"
+"""What stands among the names of databases with checkpoints for the store itself: names that none of the config has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ class AttemptContext:
 
     def checkpoint(self, database: Database) -> JsonObject | None:
         """See `JobContext`."""
-        self._running.checkpointed[database.name] = database
+        name = STORE if database is self._around.store else database.name
+        self._running.checkpointed[name] = database
         return checkpoints.take_over(database, self._key, self._running.interrupts)
 
     def save_checkpoint(self, connection: Any, database: Database, state: JsonObject) -> None:
@@ -118,6 +126,34 @@ class AttemptContext:
     def digest(self, since: datetime, until: datetime) -> Digest:
         """See `JobContext`."""
         return digest(self._around.store, since, until)
+
+    def locked_checkpoint(self, connection: Any, database: Database) -> JsonObject | None:  # noqa: ARG002
+        """See `JobContext`."""
+        return checkpoints.locked(connection, self._key)
+
+    def batches(
+        self,
+        database: Database,
+        *,
+        table: str | None = None,
+        query: str | None = None,
+        key: Sequence[str] = (),
+        where: str | None = None,
+        columns: Sequence[str] = (),
+        size: int = 1000,
+        lock: bool = False,
+        transaction: bool = True,
+        home: Database | None = None,
+        name: str | None = None,
+    ) -> AbstractContextManager[Iterator[Batch]]:
+        """See `JobContext`."""
+        wanted = RowsWanted(table, query, tuple(key), where, tuple(columns))
+        options = WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
+        return row_walk.batches(self, database, home or database, wanted, options)
+
+    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+        """See `JobContext`."""
+        return stored_children(self._around.store, self.run_id, on_complete)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""

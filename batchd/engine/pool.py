@@ -16,7 +16,8 @@ from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
 from batchd.engine import attempt
 from batchd.engine.attempt import Catalog
-from batchd.engine.context import RECORD, Surroundings, checkpoint_key, record_id, record_key
+from batchd.engine.context import RECORD, STORE, Surroundings, checkpoint_key, record_id, record_key
+from batchd.engine.fan_in import FanIn
 from batchd.engine.finisher import Finisher
 from batchd.engine.lease import LeaseKeeper
 from batchd.engine.reaper import Reaper
@@ -73,6 +74,7 @@ class Engine:
         self._reaper = Reaper(
             store, settings.lease.length, settings.reap_every, self._in_hand, self._dispatcher.wake, clock
         )
+        self._fan_in = FanIn(store, self._dispatcher.wake, clock)
         self._threads = WorkerThreads(settings.slots, self._waiting, self._execute)
         self._around: Surroundings | None = None
         self._sweepers: dict[str, Sweeper] = {}
@@ -86,7 +88,7 @@ class Engine:
         """Register the worker and take back what dead workers left behind; may be called again when that failed."""
         store_id = meta.store_id(self._store)
         self._around = Surroundings(self._store, store_id, self._databases, self._clock, self._mask, self._mail)
-        self._sweepers = sweepers(self._databases, self._store, store_id, self._clock)
+        self._sweepers = sweepers({**self._databases, STORE: self._store}, self._store, store_id, self._clock)
         self._sweepers[RECORD] = Sweeper(self._store, self._store, record_id(store_id), self._clock)
         workers.register(self._store, self._worker, slots=self._settings.slots)
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
@@ -143,7 +145,15 @@ class Engine:
         return is_clean
 
     def _loops(self) -> tuple[Loop, ...]:
-        return (self._finisher, self._keeper, self._stopper, self._reaper, self._dispatcher, *self._sweepers.values())
+        return (
+            self._finisher,
+            self._keeper,
+            self._stopper,
+            self._reaper,
+            self._dispatcher,
+            self._fan_in,
+            *self._sweepers.values(),
+        )
 
     def _bury_the_dead(self) -> None:
         dead = workers.provably_dead(self._store, self._worker, all_others=self._store.dialect.name == "sqlite")

@@ -7,7 +7,7 @@ also saves the checkpoint, so that a stop, a kill -9 or a lost connection costs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,8 +18,10 @@ from sqlalchemy import Connection
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
+from batchd.jobs.batch import Batch
 from batchd.mail.delivery import MailSettings
 from batchd.store.digest import Digest
+from batchd.store.enqueue import NewRun
 from batchd.store.rejects import Reject
 
 
@@ -54,6 +56,22 @@ class Log(Protocol):
 
     def error(self, event: str, **fields: Any) -> Any:
         """Log what a person should look at now."""
+        ...
+
+
+class Children(Protocol):
+    """The runs that a run queues."""
+
+    @property
+    def database(self) -> Database:
+        """The store. A walk whose checkpoint is at home here commits it together with the runs that it queues."""
+        ...
+
+    def add(self, runs: Sequence[NewRun], connection: Connection | None = None) -> int:
+        """Queue the runs, each with a `key` of its own, and return how many of them were not there already.
+
+        One transaction; or in the caller's own, on a connection of `database`.
+        """
         ...
 
 
@@ -113,11 +131,11 @@ class JobContext(Protocol):
         ...
 
     def reading(self, database: Database) -> AbstractContextManager[Connection]:
-        """Open a read transaction whose statements a stop cancels."""
+        """Open a read transaction whose statements a stop cancels. Any thread may."""
         ...
 
     def writing(self, database: Database) -> AbstractContextManager[Connection]:
-        """Open a write transaction whose statements a stop cancels; commits at the end of the block."""
+        """Open a write transaction whose statements a stop cancels; commits at the end of the block. Any thread may."""
         ...
 
     def checkpoint(self, database: Database) -> JsonObject | None:
@@ -160,8 +178,55 @@ class JobContext(Protocol):
         """Return what became of all jobs' runs in that time, and in the time of the same length before it."""
         ...
 
+    def locked_checkpoint(self, connection: Connection, database: Database) -> JsonObject | None:
+        """Return the resume point as it is now, locked until the transaction ends; raises LeaseLost as saving does.
+
+        For a job whose chunks commit in several threads: each adds to what the others have saved. Any thread may call
+        it, and `save_checkpoint`, on a connection of its own.
+        """
+        ...
+
+    def batches(
+        self,
+        database: Database,
+        *,
+        table: str | None = None,
+        query: str | None = None,
+        key: Sequence[str] = (),
+        where: str | None = None,
+        columns: Sequence[str] = (),
+        size: int = 1000,
+        lock: bool = False,
+        transaction: bool = True,
+        home: Database | None = None,
+        name: str | None = None,
+    ) -> AbstractContextManager[Iterator[Batch]]:
+        """Walk over the rows of a table or a query, a batch at a time, each committed with its checkpoint.
+
+            with context.batches(database, table="users", size=500, where="active") as batches:
+                for batch in batches:
+                    batch.connection.execute(...)     # commits when the loop comes round
+
+        An exception, `break` or `return` in the loop rolls the batch at hand back. The next attempt goes on behind the
+        last batch that was committed. `home` keeps the checkpoint in another database, which `batch.connection` then
+        belongs to. With `transaction=False` no transaction is open in the loop, for work elsewhere: a batch may then be
+        repeated after a crash. `name` tells two walks over the same table in one run apart. docs/jobs/each_row.md says
+        which rows a walk sees.
+        """
+        ...
+
+    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+        """Queue runs that belong to this one, each once, however often this run is interrupted.
+
+            with context.children(on_complete=NewRun(job="tell-them")) as children:
+                children.add([NewRun(job="sync-user", params={"user": user}, key=str(user)) for user in users])
+
+        The end of the block says that there will be no more; once all of them are final, `on_complete` is queued.
+        """
+        ...
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
-        """Say how far the run is. Cheap: it is written to the store at most about once a second."""
+        """Say how far the run is. Cheap: it is written to the store at most about once a second. Any thread may."""
         ...
 
     def raise_if_stopping(self) -> None:
@@ -187,6 +252,17 @@ class RunFunction(Protocol[P_contra]):
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """A run that a job queues: of a `job` of the config or of a `kind`, with these params; `key` says where that is."""
+
+    key: tuple[str, ...]
+    job: str | None
+    kind: str | None
+    queue: str | None
+    params: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind(Generic[P]):
     """A kind of job.
 
@@ -197,7 +273,9 @@ class Kind(Generic[P]):
     likewise what the real databases have against them (a table, a column or an index that is missing, a right that is
     not granted) for `batchd check --connect`; it gets the databases that answered, changes nothing, may raise JobError
     for what concerns the job as a whole, and keeps silent about a database that it did not get. `needs_mail` says,
-    for given params, whether the job sends mail; config checks that there is a `[mail]`.
+    for given params, whether the job sends mail; config checks that there is a `[mail]`. `check_code` returns likewise
+    what importing a team's own code shows, for `batchd check` and the daemon's start; it may raise JobError. `starts`
+    names the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
     """
 
     name: str
@@ -210,3 +288,5 @@ class Kind(Generic[P]):
     check: Callable[[P], Sequence[tuple[str, str]]] | None = None
     needs_mail: Callable[[P], bool] | None = None
     check_connected: Callable[[P, Mapping[str, Database]], Sequence[tuple[str, str]]] | None = None
+    check_code: Callable[[P], Sequence[tuple[str, str]]] | None = None
+    starts: Callable[[P], Sequence[Start]] | None = None

@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, false, true
 
-from batchd.db.bulk import ColumnWalk, KeyWalk, Walk, carrier_of
+from batchd.db.bulk import ColumnWalk, KeyWalk, Walk
 from batchd.db.catalogue import TableFacts, find_table
 from batchd.db.estimate import check_predicate, estimated_matches
+from batchd.db.keys import carrier_of
 from batchd.db.time_column import TimeFormat, before, format_of
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError

@@ -74,6 +74,26 @@ def save(connection: Connection, database: Database, key: CheckpointKey, state: 
         raise LeaseLost(f"run {key.run_id}: a newer attempt has taken over; this chunk is rolled back")
 
 
+def locked(connection: Connection, key: CheckpointKey) -> JsonObject | None:
+    """Return what was saved last and keep others from saving until the transaction ends; raises LeaseLost as `save`.
+
+    For an attempt whose chunks commit in several threads: each adds to what the others have saved.
+    """
+    row = connection.execute(
+        select(checkpoints.c.state)
+        .where(
+            checkpoints.c.store_id == key.store_id,
+            checkpoints.c.run_id == key.run_id,
+            checkpoints.c.fence == key.fence,
+        )
+        .with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(f"run {key.run_id}: a newer attempt has taken over; this chunk is rolled back")
+    state: JsonObject | None = row.state
+    return state
+
+
 def forget(database: Database, key: CheckpointKey) -> None:
     """Remove the checkpoint of a run, unless a newer attempt has taken it over; what is gone already is fine."""
     with database.writing() as connection:

@@ -128,29 +128,50 @@ def _quarantine(store: Database, run_id: int, why: str) -> None:
 
 
 def _choose(connection: Connection, store: Database, request: ClaimRequest, only: int | None = None) -> list[int]:
-    """Return ids of claimable runs, locked, at most one for each concurrency key; `only` asks for that one."""
+    """Return ids of claimable runs, locked, at most one for each concurrency key; `only` asks for that one.
+
+    Queue by queue, each in the order of `batchd_runs_claim`: what waits in a queue that is full is not even looked at.
+    """
+    store.dialect.follow_order(connection)
+    found: list[Any] = []
+    for queue in _queues_with_runs(connection):
+        most = min(request.limit, max(request.room.get(queue, request.limit), 0))
+        if most:
+            found.extend(_best_of(connection, store, queue, most, only))
+    found.sort(key=lambda row: (-row.priority, row.available_at, row.id))
+    return _within_limits(found, request.room)[: request.limit]
+
+
+def _queues_with_runs(connection: Connection) -> list[str]:
+    """Return the queues in which a run is queued, hopping from one to the next through the index."""
+    queued = runs.c.state == RunState.QUEUED.value
+    first = select(func.min(runs.c.queue).label("queue")).where(queued).cte("queues", recursive=True)
+    following = select(func.min(runs.c.queue)).where(queued, runs.c.queue > first.c.queue).scalar_subquery()
+    queues = first.union_all(select(following).where(first.c.queue.is_not(None)))
+    return list(connection.execute(select(queues.c.queue).where(queues.c.queue.is_not(None))).scalars())
+
+
+def _best_of(connection: Connection, store: Database, queue: str, limit: int, only: int | None) -> Sequence[Any]:
     busy = runs.alias("busy")
-    full = [queue for queue, room in request.room.items() if room <= 0]
     key_is_free = or_(
         runs.c.concurrency_key.is_(None),
         ~select(literal(1))
         .where(busy.c.concurrency_key == runs.c.concurrency_key, busy.c.state == RunState.RUNNING.value)
         .exists(),
     )
-    rows = connection.execute(
-        select(runs.c.id, runs.c.queue, runs.c.concurrency_key)
+    return connection.execute(
+        select(runs.c.id, runs.c.queue, runs.c.priority, runs.c.available_at, runs.c.concurrency_key)
         .where(
             runs.c.state == RunState.QUEUED.value,
+            runs.c.queue == queue,
             runs.c.available_at <= store.dialect.now(),
             key_is_free,
-            *([runs.c.queue.not_in(full)] if full else []),
             *([runs.c.id == only] if only is not None else []),
         )
         .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
-        .limit(request.limit)
+        .limit(limit)
         .with_for_update(skip_locked=True, of=runs)
     ).all()
-    return _within_limits(rows, request.room)
 
 
 def _within_limits(rows: Sequence[Any], room: Mapping[str, int]) -> list[int]:
@@ -272,6 +293,7 @@ def _retry_policy(stored: JsonObject, max_attempts: int) -> RetryPolicy:
 def next_available_at(store: Database) -> timedelta | None:
     """Return how long until the next queued run may be claimed (zero when one may now), or None when none waits."""
     with store.reading() as connection:
+        store.dialect.follow_order(connection)
         row = connection.execute(
             select(func.min(runs.c.available_at).label("at"), store.dialect.now().label("now")).where(
                 runs.c.state == RunState.QUEUED.value

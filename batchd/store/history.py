@@ -1,6 +1,7 @@
 """How long batchd remembers: finished runs by age and by count per job, notices, and daemons that are gone.
 
-Kept always: unfinished runs, and the newest run of each job. A job's attempts and log lines go with its run.
+Kept always: unfinished runs, the newest run of each job, and the runs of a fan-out until all of them are final: they
+are what keeps a row from getting a second run. A run's attempts and log lines go with it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, o
 
 from batchd.db.engine import Database
 from batchd.domain.run import UNFINISHED
-from batchd.store.schema import outbox, runs, workers
+from batchd.store.schema import fan_outs, outbox, runs, workers
 
 CHUNK = 1_000
 
@@ -74,6 +75,7 @@ def _prune_runs(connection: Connection, database: Database, retention: Retention
         runs.c.id,
         runs.c.state,
         runs.c.finished_at,
+        runs.c.parent_id,
         func.row_number().over(partition_by=runs.c.schedule_id, order_by=runs.c.id.desc()).label("newest"),
     ).subquery()
     too_old: list[ColumnElement[bool]] = []
@@ -83,10 +85,14 @@ def _prune_runs(connection: Connection, database: Database, retention: Retention
         too_old.append(ranked.c.finished_at < _ago(database, retention.keep_for))
     if not too_old:
         return 0
+    is_open = fan_outs.c.done_at.is_(None)
+    of_open = (
+        select(fan_outs.c.run_id).where(is_open, fan_outs.c.run_id.in_([ranked.c.id, ranked.c.parent_id])).exists()
+    )
     doomed = (
         select(ranked.c.id)
         .where(ranked.c.newest > 1, ranked.c.state.not_in(_UNFINISHED))
-        .where(or_(*too_old))
+        .where(or_(*too_old), ~of_open)
         .order_by(ranked.c.id)
     )
     return _prune(connection, runs, doomed)

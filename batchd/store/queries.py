@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Select, and_, case, func, inspect, or_, selec
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
+from batchd.store.fan_outs import count_children
 from batchd.store.schema import attempts, log_lines, runs, schedules, workers
 
 ALIVE_WITHIN = timedelta(seconds=30)
@@ -59,6 +60,8 @@ class RunView:
     result: JsonObject | None
     error: str | None
     created_by: str
+    parent_id: int | None
+    child_key: str | None
 
     @property
     def is_final(self) -> bool:
@@ -101,11 +104,15 @@ class LogLineView:
 
 @dataclass(frozen=True, slots=True)
 class RunDetail:
-    """A run with its attempts (oldest first) and its last log lines (oldest first)."""
+    """A run with its attempts (oldest first) and its last log lines (oldest first).
+
+    `children` counts the runs that it queued, by state.
+    """
 
     run: RunView
     attempts: tuple[AttemptView, ...]
     log_lines: tuple[LogLineView, ...]
+    children: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +133,10 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list: of one job, in some states, unfinished or finished since a moment, older than an id."""
+    """Which runs to list: of one job or parent, in some states, not finished before a moment, older than an id."""
 
     job: str | None = None
+    parent: int | None = None
     states: frozenset[str] = frozenset()
     since: datetime | None = None
     before_id: int | None = None
@@ -227,6 +235,8 @@ def list_runs(database: Database, wanted: RunFilter) -> tuple[RunView, ...]:
     statement = select(*_columns(RunView, runs)).order_by(runs.c.id.desc()).limit(wanted.limit)
     if wanted.job is not None:
         statement = statement.where(runs.c.schedule_id == wanted.job)
+    if wanted.parent is not None:
+        statement = statement.where(runs.c.parent_id == wanted.parent)
     if wanted.states:
         statement = statement.where(runs.c.state.in_(sorted(wanted.states)))
     if wanted.since is not None:
@@ -257,7 +267,8 @@ def run_detail(database: Database, run_id: int, *, lines: int = 100) -> RunDetai
         if run is None:
             return None
         newest_first = _all(connection, said, LogLineView)
-        return RunDetail(run, _all(connection, tries, AttemptView), tuple(reversed(newest_first)))
+        tried = _all(connection, tries, AttemptView)
+        return RunDetail(run, tried, tuple(reversed(newest_first)), count_children(connection, run_id))
 
 
 def alive_workers(database: Database) -> tuple[WorkerView, ...]:

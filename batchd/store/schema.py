@@ -30,8 +30,8 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 1
-"""The version of the tables below; a migration of this number makes them."""
+SCHEMA_VERSION = 2
+"""The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
     naming_convention={
@@ -131,6 +131,8 @@ runs = Table(
     Column("concurrency_key", String),
     Column("unique_key", String),
     Column("created_by", String, nullable=False),
+    Column("parent_id", BigId),
+    Column("child_key", Text),
     UniqueConstraint("schedule_id", "scheduled_for", name="batchd_runs_fire_key"),
     _one_of("state", RunState),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -138,15 +140,23 @@ runs = Table(
     sqlite_autoincrement=True,
     comment=(
         "The ledger. attempt: attempts used up; fence: claims so far; losses: claims in a row that ended without "
-        "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until."
+        "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until. "
+        "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run."
     ),
 )
 _UNFINISHED = text("state IN ('queued', 'running')")
 Index(
-    "batchd_runs_claim",  # claim: the best queued runs, in this order
+    "batchd_runs_claim",  # claim: the queues with queued runs, and the best runs of each, in this order
+    runs.c.queue,
     runs.c.priority.desc(),
     runs.c.available_at,
     runs.c.id,
+    postgresql_where=text("state = 'queued'"),
+    sqlite_where=text("state = 'queued'"),
+)
+Index(
+    "batchd_runs_available",  # when may the next queued run be claimed; since when does the oldest wait
+    runs.c.available_at,
     postgresql_where=text("state = 'queued'"),
     sqlite_where=text("state = 'queued'"),
 )
@@ -178,6 +188,43 @@ Index(
 )
 Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
 Index("batchd_runs_finished", runs.c.finished_at)  # retention by age; `runs --since`
+
+_CHILD = "parent_id IS NOT NULL"
+Index(
+    "batchd_runs_child",  # a parent has one run of a key, whatever became of it; the children of a run
+    runs.c.parent_id,
+    runs.c.child_key,
+    unique=True,
+    postgresql_where=text(_CHILD),
+    sqlite_where=text(_CHILD),
+)
+Index(
+    "batchd_runs_unfinished_child",  # does a fan-out have an unfinished run
+    runs.c.parent_id,
+    postgresql_where=text(f"state IN ('queued', 'running') AND {_CHILD}"),
+    sqlite_where=text(f"state IN ('queued', 'running') AND {_CHILD}"),
+)
+
+fan_outs = Table(
+    "batchd_fan_outs",
+    metadata,
+    Column("run_id", BigId, ForeignKey(runs.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("on_complete", Json),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("closed_at", UtcTimestamp),
+    Column("done_at", UtcTimestamp),
+    Column("on_complete_run_id", BigId),
+    comment=(
+        "Runs that queue runs. closed_at: all children are queued; done_at: it and all its children are final; "
+        "on_complete: the run to queue then, once."
+    ),
+)
+Index(
+    "batchd_fan_outs_open",  # fan-in: which are not done; retention keeps their runs
+    fan_outs.c.run_id,
+    postgresql_where=text("done_at IS NULL"),
+    sqlite_where=text("done_at IS NULL"),
+)
 
 attempts = Table(
     "batchd_attempts",

@@ -30,6 +30,9 @@ EVENTS: Mapping[str, EventSpec] = {
     ),
     "csv_import.imported": EventSpec("{file} is imported, {rejected} records rejected", "The end of one file."),
     "csv_import.resumed": EventSpec("{file} goes on from line {line}", "An earlier attempt came so far."),
+    "fan_out.completed": EventSpec(
+        "all children of run {run_id} are final: {children}", "Its counts are in its result; `on_complete` is queued."
+    ),
     "finish.delayed": EventSpec("{runs} endings wait for the store", "They are written when it is back."),
     "health.checked": EventSpec("{database} is {state}", "One database was checked."),
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
@@ -94,6 +97,10 @@ EVENTS: Mapping[str, EventSpec] = {
     "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
     "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),
     "store.waiting": EventSpec("waiting for the store: {reason}", "At start."),
+    "target.invalid": EventSpec(
+        "job {job}: {reason}", "A team's own function cannot be called; the job's runs fail until that is mended."
+    ),
+    "walk.index_missing": EventSpec("no index serves the order of {rows} by {key}", "Each batch reads too much."),
     "worker.dead_found": EventSpec("took back what dead workers left: {runs}", "Proved by pid, or by SQLite's lock."),
     "worker.registered": EventSpec("worker {worker} with {slots} threads", "This daemon's row in batchd_workers."),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
 
 from batchd.db.engine import Database
+from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, SchemaMismatch
 from batchd.store import meta as facts
+from batchd.store.claims import ClaimRequest, claim
+from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.migrate import check_version, migrate, migration_sql
 from batchd.store.schema import SCHEMA_VERSION, meta, metadata
 from tests.support.databases import open_database
@@ -65,6 +69,32 @@ def test_processes_that_migrate_at_once_do_not_meet(database: Database, database
         thread.join(30)
     assert failures == []
     check_version(database)
+
+
+def test_a_store_of_version_1_is_upgraded_in_place(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runs and its uuid stay, the tables are those of the schema, and its runs can have children."""
+    monkeypatch.setattr("batchd.store.migrate.SCHEMA_VERSION", 1)
+    assert migrate(database)
+    add_old = text(
+        "INSERT INTO batchd_runs (id, kind, queue, priority, params, available_at, retry, state, max_attempts,"
+        " created_at, created_by) VALUES (7, 'cleanup', 'default', 0, '{}', :now, '{}', 'queued', 3, :now, 'cli')"
+    )
+    with database.writing() as connection:
+        connection.execute(add_old, {"now": "2026-01-01T00:00:00.000000Z"})
+    name = facts.store_id(database)
+    monkeypatch.undo()
+    with pytest.raises(SchemaMismatch):
+        check_version(database)
+    assert migrate(database)
+    assert facts.store_id(database) == name
+    check_version(database)
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    with database.writing() as connection:
+        child = NewRun(kind="noop", key="1")
+        assert len(enqueue_in(connection, database, [child], created_by=CreatedBy.JOB, parent_id=7)) == 1
+    assert [claimed.run_id for claimed in claim(database, ClaimRequest("w", 1, timedelta(seconds=9), {}))] == [7]
 
 
 def test_a_newer_store_is_left_alone(database: Database) -> None:

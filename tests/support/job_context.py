@@ -21,11 +21,17 @@ from sqlalchemy import Connection
 
 from batchd.clock import Clock, SystemClock
 from batchd.db.engine import Database, Interrupts
+from batchd.db.row_source import RowsWanted
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import RunInterrupted, StopReason
+from batchd.jobs.batch import Batch
+from batchd.jobs.children import stored_children
+from batchd.jobs.contract import Children
+from batchd.jobs.row_walk import WalkOptions, batches
 from batchd.mail.delivery import MailSettings
-from batchd.store.checkpoints import CheckpointKey, save, take_over
+from batchd.store.checkpoints import CheckpointKey, locked, save, take_over
 from batchd.store.digest import Digest, digest
+from batchd.store.enqueue import NewRun
 from batchd.store.rejects import Reject, keep
 
 STORE_ID = "00000000-0000-4000-8000-000000000000"
@@ -80,10 +86,10 @@ class DirectContext:
     stop_at_check: int | None = None
     log: CollectedLog = field(default_factory=CollectedLog)
     progressed: list[tuple[int, int | None, str | None]] = field(default_factory=list)
+    store: Database | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     checks: int = 0
     store_id: str = STORE_ID
-    store: Database | None = None
     mail: MailSettings | None = None
 
     def __post_init__(self) -> None:
@@ -151,6 +157,32 @@ class DirectContext:
     def digest(self, since: datetime, until: datetime) -> Digest:
         assert self.store
         return digest(self.store, since, until)
+
+    def locked_checkpoint(self, connection: Connection, database: Database) -> JsonObject | None:
+        return locked(connection, self._key())
+
+    def batches(
+        self,
+        database: Database,
+        *,
+        table: str | None = None,
+        query: str | None = None,
+        key: Sequence[str] = (),
+        where: str | None = None,
+        columns: Sequence[str] = (),
+        size: int = 1000,
+        lock: bool = False,
+        transaction: bool = True,
+        home: Database | None = None,
+        name: str | None = None,
+    ) -> AbstractContextManager[Iterator[Batch]]:
+        wanted = RowsWanted(table, query, tuple(key), where, tuple(columns))
+        options = WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
+        return batches(self, database, home or database, wanted, options)
+
+    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+        assert self.store is not None
+        return stored_children(self.store, self.run_id, on_complete)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))

@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from batchd.cli.run_text import duration_text, exit_code_of, fire_text, progress_text, run_json, state_text
+from batchd.cli.run_text import (
+    children_text,
+    duration_text,
+    exit_code_of,
+    fire_text,
+    parent_text,
+    progress_text,
+    run_json,
+    state_text,
+)
 from batchd.domain.run import RunState
 from batchd.errors import ExitCode
 from batchd.store.queries import RunView
@@ -42,6 +51,8 @@ RUN = RunView(
     result=None,
     error=None,
     created_by="cli",
+    parent_id=None,
+    child_key=None,
 )
 
 
@@ -119,3 +130,26 @@ def test_programs_get_the_job_and_the_duration() -> None:
     shown = run_json(replace(RUN, started_at=NOW, finished_at=NOW + timedelta(seconds=2)))
     assert (shown["id"], shown["job"], shown["duration_seconds"]) == (42, "nightly", 2.0)
     assert "schedule_id" not in shown
+
+
+@pytest.mark.parametrize(
+    ("children", "expected"),
+    [
+        ({}, None),
+        ({"queued": 3}, "0 of 3 succeeded, 3 remain"),
+        (
+            {"succeeded": 9_000, "failed": 1, "queued": 998, "running": 1},
+            "9,000 of 10,000 succeeded, 1 failed, 999 remain",
+        ),
+        ({"succeeded": 2, "cancelled": 1, "quarantined": 2}, "2 of 5 succeeded, 1 cancelled, 2 quarantined"),
+    ],
+)
+def test_children_are_counted_in_words(children: dict[str, int], expected: str | None) -> None:
+    """How many succeeded of how many, what became of the others, how many remain."""
+    assert children_text(children) == expected
+
+
+def test_a_child_names_its_parent() -> None:
+    """And for what it was queued; a run without a parent says nothing."""
+    assert parent_text(RUN) is None
+    assert parent_text(replace(RUN, parent_id=7, child_key="17")) == "run 7 for 17"

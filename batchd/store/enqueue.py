@@ -1,0 +1,161 @@
+"""Queueing runs, one or a hundred thousand, in one transaction of the caller's or of its own.
+
+Two guards keep a run from being queued twice. `unique_key`: at most one *unfinished* run has it. `parent_id` and `key`:
+a parent has at most one run of a key, finished or not, for as long as the ledger remembers them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from batchd.db.dialect import Topic
+from batchd.db.engine import Database
+from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, JsonValue
+from batchd.domain.run import CreatedBy, RunState
+from batchd.errors import JobError
+from batchd.store.schema import runs, schedules
+
+_CHUNK = 1_000
+"""Rows of one INSERT; more gain nothing."""
+
+_LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to queue: of a `job` of the config, or of a `kind`.
+
+    What is left None is the job's own setting, or the default for a run without a job. `params` replace the job's, one
+    by one. It may be claimed at `available_at`, or after a `delay`, else at once; `key` is what it is to its parent.
+    """
+
+    job: str | None = None
+    kind: str | None = None
+    params: dict[str, JsonValue] = field(default_factory=dict)
+    key: str | None = None
+    queue: str | None = None
+    priority: int | None = None
+    available_at: datetime | None = None
+    delay: timedelta | None = None
+    max_attempts: int | None = None
+    timeout: timedelta | None = None
+    unique_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    kind: str
+    queue: str
+    priority: int
+    params: dict[str, JsonValue]
+    retry: dict[str, JsonValue]
+    max_attempts: int
+    timeout_seconds: float | None
+
+
+def enqueue(store: Database, wanted: Sequence[NewRun], *, created_by: CreatedBy) -> tuple[int, ...]:
+    """Queue the runs in one transaction and return the ids of those that were not there already; see `enqueue_in`."""
+    with store.writing() as connection:
+        return enqueue_in(connection, store, wanted, created_by=created_by)
+
+
+def enqueue_in(
+    connection: Connection,
+    store: Database,
+    wanted: Sequence[NewRun],
+    *,
+    created_by: CreatedBy,
+    parent_id: int | None = None,
+) -> tuple[int, ...]:
+    """Queue the runs in the caller's transaction and return the ids of those that were not there already.
+
+    Raises JobError for a job that the store does not know. Runs of a job wait for no other run of it: its `overlap`
+    is about its schedule.
+    """
+    if not wanted:
+        return ()
+    templates = _templates(connection, {run.job for run in wanted if run.job is not None})
+    now = connection.execute(select(store.dialect.now())).scalar_one()
+    rows = [_row(run, _template(run, templates), now, created_by, parent_id) for run in wanted]
+    ids: list[int] = []
+    for start in range(0, len(rows), _CHUNK):
+        ids.extend(store.dialect.insert_new(connection, runs, rows[start : start + _CHUNK], runs.c.id))
+    if ids:
+        store.dialect.notify(connection, [Topic.RUNS])
+    return tuple(ids)
+
+
+def child_key(text: str) -> str:
+    """Return the key as it is stored: as it stands, or its beginning and a hash where it is too long for an index."""
+    if len(text) <= _LONGEST_KEY:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return f"{text[: _LONGEST_KEY - len(digest) - 1]}…{digest}"
+
+
+def _templates(connection: Connection, jobs: Iterable[str]) -> dict[str, _Template]:
+    wanted = sorted(jobs)
+    if not wanted:
+        return {}
+    rows = connection.execute(
+        select(schedules).where(schedules.c.id.in_(wanted), schedules.c.removed_at.is_(None))
+    ).all()
+    found = {
+        row.id: _Template(
+            row.kind, row.queue, row.priority, row.params, row.retry, row.max_attempts, row.timeout_seconds
+        )
+        for row in rows
+    }
+    missing = [job for job in wanted if job not in found]
+    if missing:
+        raise JobError(
+            f"there is no job {missing[0]!r} to queue runs of",
+            hint="a job of the config reaches the store when the daemon starts",
+            retryable=False,
+        )
+    return found
+
+
+def _template(run: NewRun, templates: dict[str, _Template]) -> _Template:
+    if run.job is not None:
+        return templates[run.job]
+    if run.kind is None:
+        raise JobError("a run to queue names neither a job nor a kind", retryable=False)
+    return _Template(
+        kind=run.kind,
+        queue="default",
+        priority=0,
+        params={},
+        retry=DEFAULT_RETRY.as_json(),
+        max_attempts=DEFAULT_RETRY.max_attempts,
+        timeout_seconds=DEFAULT_TIMEOUT.total_seconds(),
+    )
+
+
+def _row(
+    run: NewRun, template: _Template, now: datetime, created_by: CreatedBy, parent_id: int | None
+) -> dict[str, Any]:
+    timeout = template.timeout_seconds if run.timeout is None else run.timeout.total_seconds()
+    return {
+        "schedule_id": run.job,
+        "kind": template.kind,
+        "queue": template.queue if run.queue is None else run.queue,
+        "priority": template.priority if run.priority is None else run.priority,
+        "params": {**template.params, **run.params},
+        "available_at": run.available_at or now + (run.delay or timedelta(0)),
+        "timeout_seconds": timeout,
+        "retry": template.retry,
+        "state": RunState.QUEUED.value,
+        "max_attempts": template.max_attempts if run.max_attempts is None else run.max_attempts,
+        "created_at": now,
+        "created_by": created_by.value,
+        "unique_key": run.unique_key,
+        "parent_id": parent_id,
+        "child_key": None if parent_id is None or run.key is None else child_key(run.key),
+    }

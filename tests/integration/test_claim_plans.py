@@ -1,0 +1,113 @@
+"""A claim costs the same whether ten runs wait or a hundred thousand, in its queue or in one that is full."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from batchd.db.engine import Database
+from batchd.store.claims import ClaimRequest, claim, next_available_at
+from batchd.store.migrate import migrate
+from tests.support.cleaning import execute
+from tests.support.store_rows import add_run, add_schedule, run_row
+
+_WAITING = 20_000
+_FULL = {"flood": 0}
+
+
+@pytest.fixture
+def store(database: Database) -> Database:
+    """A store in whose queue `flood` very many runs wait, which no statistics know of yet."""
+    migrate(database)
+    add_schedule(database)
+    numbers = (
+        f"SELECT n FROM generate_series(1, {_WAITING}) AS n"
+        if database.dialect.name == "postgresql"
+        else f"WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {_WAITING}) SELECT n FROM s"
+    )
+    now = "clock_timestamp()" if database.dialect.name == "postgresql" else "'2026-01-01T00:00:00.000000Z'"
+    execute(
+        database,
+        "INSERT INTO batchd_runs (schedule_id, kind, queue, priority, params, available_at, retry, state, max_attempts,"
+        " created_at, created_by, parent_id, child_key)"
+        f" SELECT 'nightly', 'noop', 'flood', 0, '{{}}', {now}, '{{}}', 'queued', 3, {now}, 'job', 1, n"
+        f" FROM ({numbers}) AS numbers",
+    )
+    return database
+
+
+@contextmanager
+def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the SELECT statements on runs that the block executes."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "FROM batchd_runs" in statement and "UPDATE batchd_runs" not in statement:
+            seen.append((statement, parameters))
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
+
+
+def rows_read(store: Database, statement: str, parameters: Any) -> int:
+    """How many rows of `batchd_runs` the statement reads, filtered ones included (PostgreSQL)."""
+    with store.writing() as connection:
+        store.dialect.follow_order(connection)
+        told = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+    plan = (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
+    return sum(
+        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        for node in _nodes(plan)
+        if node.get("Relation Name") == "batchd_runs"
+    )
+
+
+def plan_of(store: Database, statement: str, parameters: Any) -> list[str]:
+    """The steps of the statement's plan (SQLite)."""
+    with store.reading() as connection:
+        return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+@pytest.mark.parametrize("room", [{}, {"flood": 3}, _FULL], ids=["open", "limited", "full"])
+def test_a_claim_reads_what_it_takes(store: Database, room: dict[str, int]) -> None:
+    """It goes by the index of each queue, and skips a full one whole."""
+    wanted = add_run(store, queue="small", priority=-9)
+    with statements(store) as seen:
+        got = claim(store, ClaimRequest("w", 10, timedelta(seconds=30), room))
+        next_available_at(store)
+    assert len(got) == {None: 10, 3: 4, 0: 1}[room.get("flood")]
+    assert (run_row(store, wanted)["state"] == "running") is bool(room)
+    assert len(seen) >= 2
+    for statement, parameters in seen:
+        if store.dialect.name == "postgresql":
+            assert rows_read(store, statement, parameters) <= 40, statement
+        else:
+            steps = [step for step in plan_of(store, statement, parameters) if "batchd_runs" in step]
+            indexed = ("batchd_runs_claim", "batchd_runs_concurrency", "batchd_runs_available")
+            assert all(any(index in step for index in indexed) for step in steps), steps
+            assert not any("TEMP B-TREE" in step for step in plan_of(store, statement, parameters)), statement
+
+
+def test_the_best_runs_of_all_queues_come_first(store: Database) -> None:
+    """Priority decides among queues, then age; a limit of a queue is kept."""
+    first = add_run(store, queue="other", priority=9)
+    low = add_run(store, queue="other", priority=-9)
+    got = claim(store, ClaimRequest("w", 5, timedelta(seconds=30), {"flood": 3}))
+    assert got[0].run_id == first
+    assert [claimed.queue for claimed in got] == ["other", "flood", "flood", "flood", "other"]
+    assert got[-1].run_id == low
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
