@@ -31,9 +31,9 @@ def test_a_frozen_daemon_does_not_finish_its_run_twice(tmp_path: Path, postgres_
             long_ago = datetime.now(UTC) - timedelta(hours=1)
             connection.execute(update(runs).where(runs.c.id == run_id).values(lease_until=long_ago))
         with Daemon(config) as other:
-            finished = wait_for_state(store, run_id, RunState.SUCCEEDED, seconds=40)
+            finished = wait_for_state(store, run_id, RunState.SUCCEEDED, seconds=90)
             frozen.signal(signal.SIGCONT)
-            frozen.wait_for_event("lease.lost", seconds=40)
+            frozen.wait_for_event("lease.lost", seconds=60)
             again = control.trigger(store, "nap", {}, created_by=CreatedBy.CLI)
             wait_for_state(store, again, RunState.SUCCEEDED)
             assert frozen.stop() == ExitCode.OK
