@@ -151,7 +151,7 @@ def test_an_ending_waits_for_room_in_the_store(direct: Database) -> None:
         )
     with engine_room(direct, {"work": lambda _context: {"done": 1}}) as engine:
         run_id = add_run(direct, kind="work", job=None)
-        wait_until(lambda: engine._finisher._is_delayed, seconds=20, what="an ending that has to wait")
+        wait_until(lambda: engine._finisher._delay.count, seconds=20, what="an ending that has to wait")
         with direct.writing() as connection:
             connection.exec_driver_sql("DROP TRIGGER full_disk ON batchd_runs")
         found = wait_for_state(direct, run_id, *FINAL)
