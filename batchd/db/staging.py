@@ -8,6 +8,7 @@ statement that moves them on; `batchd.db.fitting` finds those that cannot be.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, overload
@@ -136,7 +137,7 @@ def block_of(dialect: str, positions: Sequence[int], rows: Sequence[Texts]) -> B
 def temporary_staging(connection: Connection, columns: Sequence[str]) -> Iterator[Staging]:
     """Yield an empty staging table that only this transaction sees and that ends with it, on any connection."""
     is_postgresql = connection.dialect.name == "postgresql"
-    table = _table(TEMPORARY, columns, "TEMPORARY", on_commit="DROP" if is_postgresql else None)
+    table = _table(TEMPORARY, tuple(columns), "TEMPORARY", on_commit="DROP" if is_postgresql else None)
     connection.execute(CreateTable(table))
     yield Staging(table)
     if not is_postgresql:
@@ -148,7 +149,7 @@ def lasting_staging(connection: Connection, name: str, columns: Sequence[str]) -
 
     On PostgreSQL it is unlogged: cheap, and emptied when the server itself crashes, so count what should be there.
     """
-    table = _table(name, columns, *(["UNLOGGED"] if connection.dialect.name == "postgresql" else []))
+    table = _table(name, tuple(columns), *(["UNLOGGED"] if connection.dialect.name == "postgresql" else []))
     connection.execute(CreateTable(table, if_not_exists=True))
     return Staging(table)
 
@@ -162,7 +163,9 @@ class _Unstorable(Exception):
     """Some text in the block cannot be stored."""
 
 
-def _table(name: str, columns: Sequence[str], *prefixes: str, on_commit: str | None = None) -> Table:
+@functools.lru_cache(maxsize=64)
+def _table(name: str, columns: tuple[str, ...], *prefixes: str, on_commit: str | None = None) -> Table:
+    """Return the table; the same one for the same columns, so that SQLAlchemy compiles each chunk's statements once."""
     return Table(
         quoted_name(name, quote=True),
         MetaData(),

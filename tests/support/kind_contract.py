@@ -103,7 +103,7 @@ class Watch:
             found[:] = [self.look()]
             return condition(found[0])
 
-        wait_until(holds, seconds=seconds, what=f"run {self.run_id}: {what}; it is {found}")
+        wait_until(holds, seconds=seconds, what=f"run {self.run_id} {what}")
         return found[0]
 
     def for_seconds(self, seconds: float) -> None:
@@ -117,7 +117,7 @@ def run_undisturbed(trial: Trial, place: Place, **changes: Any) -> Ended:
     """Run the job, with some of its params changed, in a place made ready, and return how it ended."""
     trial.prepare(place)
     with _watched(trial, place, changes) as (config, watch), Daemon(config) as daemon:
-        daemon.ready()
+        daemon.ready(_PATIENCE_SECONDS)
         _trigger(watch)
         run = watch.until(lambda run: run.is_final, what="over")
         assert run.state == RunState.SUCCEEDED.value, f"{run.error}\n{daemon.output[-4000:]}"
@@ -156,7 +156,7 @@ def _disturbed(
     with _watched(trial, place, {}) as (config, watch):
         while True:
             with Daemon(config) as daemon:
-                daemon.ready()
+                daemon.ready(_PATIENCE_SECONDS)
                 if watch.run_id == 0:
                     _trigger(watch)
                 watch.until(lambda run: run.state != RunState.QUEUED.value, what="at work")

@@ -33,7 +33,7 @@ from batchd.jobs.csv_import.upsert_key import UpsertKey, upsert_key
 from batchd.jobs.csv_import.writing import Writer, Written
 from batchd.store.rejects import Reject
 
-_ROWS = {"postgresql": 20_000, "sqlite": 5_000}
+_ROWS = {"postgresql": 15_000, "sqlite": 5_000}
 _HEADER_BYTES = 1 << 20
 _CHUNKS_BETWEEN_THOROUGH_TIDIES = 20
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, case, func, literal
+from sqlalchemy import ColumnElement, String, Table, case, func, literal
 
 from batchd.db.catalogue import TableFacts
 from batchd.db.catalogue_facts import ColumnFacts
@@ -48,6 +48,7 @@ class TableMapping:
     fixed: Mapping[str, str | None]
     by_line: tuple[str, ...]
     nulls: tuple[str, ...]
+    core: Table
 
     @property
     def columns(self) -> tuple[ColumnFacts, ...]:
@@ -113,6 +114,7 @@ def map_columns(
         fixed=fixed,
         by_line=tuple(by_line),
         nulls=tuple(request.nulls),
+        core=table.as_table(),
     )
     problems = [message for _, message in column_problems(table, [column.name for column in mapping.columns])]
     if problems:

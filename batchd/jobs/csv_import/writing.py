@@ -64,7 +64,7 @@ class Writer:
         self._key = tuple(key)
         self._updated = tuple(updated)
         self._all_staged = staged
-        self._table = mapping.table.as_table()
+        self._table = mapping.core
         self._names = [column.name for column in mapping.columns]
         self._types = {column.name: column.type for column in mapping.columns}
         self.values: list[Value] = mapping.values(staging)

@@ -122,7 +122,7 @@ class CsvImportParams(Params):
         default=None,
         ge=1,
         le=1_000_000,
-        description="Records of one transaction. When unset 10000 on PostgreSQL, 5000 on SQLite, where others wait.",
+        description="Records of one transaction. When unset 15000 on PostgreSQL, 5000 on SQLite, where others wait.",
     )
     pause: Duration = Field(default=timedelta(0), description="Pause between two transactions.")
     dry_run: bool = Field(default=False, description="Read and check everything, but roll every transaction back.")
