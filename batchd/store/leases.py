@@ -45,6 +45,8 @@ def renew(store: Database, fences: Mapping[int, int], lease: timedelta) -> Renew
     if not fences:
         return Renewal(frozenset(), frozenset())
     with store.writing() as connection:
+        # Locked in the order in which endings lock them, lest the two wait for each other.
+        connection.execute(select(runs.c.id).where(_owned(fences)).order_by(runs.c.id).with_for_update())
         rows = connection.execute(
             update(runs)
             .where(_owned(fences))

@@ -22,6 +22,7 @@ def out() -> Iterator[io.StringIO]:
     """What was written, with everything put back afterwards."""
     root = logging.getLogger()
     before = (root.handlers, root.level)
+    logging.captureWarnings(capture=False)  # whatever another test has left
     yield io.StringIO()
     structlog.reset_defaults()
     root.handlers, root.level = before
