@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from batchd.cli.main import main
+
+def main() -> int:
+    """Run the process's command line and return its exit code."""
+    # structlog imports rich wherever it is installed, for tracebacks that batchd never prints: 4 MB of every daemon.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog  # noqa: F401, PLC0415 (before anything else does)
+
+    del sys.modules["rich"]
+    from batchd.cli.main import main as run  # noqa: PLC0415 (after structlog)
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import idna
-
 _LONGEST_LOCAL = 64
 _LONGEST_ADDRESS = 254
 _LONGEST_LABEL = 63
@@ -86,13 +84,19 @@ def _name(written: str, text: str) -> str:
 
 def _domain(written: str, text: str) -> str:
     try:
-        domain = written if written.isascii() else idna.encode(written, uts46=True).decode("ascii")
-    except (idna.IDNAError, UnicodeError) as error:
+        domain = written if written.isascii() else _ascii_domain(written)
+    except UnicodeError as error:  # IDNAError is one
         raise AddressInvalid(f"{text!r}: {written!r} is not a domain: {error}") from error
     labels = domain.split(".")
     if not all(_LABEL.fullmatch(label) and len(label) <= _LONGEST_LABEL for label in labels):
         raise AddressInvalid(f"{text!r}: {written!r} is not a domain")
     return domain.lower()
+
+
+def _ascii_domain(written: str) -> str:
+    import idna  # noqa: PLC0415 (its tables take 1 MB, and most addresses need none of it)
+
+    return idna.encode(written, uts46=True).decode("ascii")
 
 
 def _is_printable(text: str) -> bool:
