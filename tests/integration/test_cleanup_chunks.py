@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from batchd.db.engine import Database
 from batchd.errors import JobError, RunInterrupted
 from tests.support.cleaning import NOW, clean, context_on, execute, fetch, logs_table
 from tests.support.job_context import DirectContext
+from tests.support.waiting import wait_until
 
 _OLD = int(NOW.timestamp() * 1000) - 30 * 86_400_000
 
@@ -251,12 +252,13 @@ def test_a_row_locked_for_a_moment_is_waited_for_in_small_bites(database: Databa
     context = context_on(database)
     with database.engine.connect() as other:
         other.execute(text("SELECT * FROM logs WHERE id = 280 FOR UPDATE"))
-        release = threading.Timer(0.5, other.rollback)
-        release.start()
+        retried = ThreadPoolExecutor(1).submit(
+            wait_until, lambda: "cleanup.chunk_retried" in context.log.events(), what="a try that met the lock"
+        )
+        retried.add_done_callback(lambda _: other.rollback())
         result = clean(database, context, lock_timeout="50ms")
-        release.join()
+        retried.result()
     assert result["rows_deleted"] == 59
-    assert "cleanup.chunk_retried" in context.log.events()
 
 
 def test_a_row_locked_for_long_ends_the_attempt(database: Database) -> None:
