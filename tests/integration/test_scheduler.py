@@ -83,7 +83,7 @@ def test_a_store_that_fails_does_not_end_the_loop(store: Database) -> None:
         assert scheduler.last_pass_at == seen
         with store.writing() as connection:
             connection.execute(text("ALTER TABLE away RENAME TO batchd_runs"))
-        wait_until(lambda: count(store) == 1, seconds=30, what="the run that was due")
+        wait_until(lambda: count(store) == 1, seconds=100, what="the run that was due")
 
 
 def test_a_paused_scheduler_leaves_what_is_due(store: Database) -> None:
