@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 
 from batchd.clock import SystemClock
 from batchd.db.engine import Database
@@ -99,14 +98,17 @@ def test_a_paused_scheduler_leaves_what_is_due(store: Database) -> None:
         assert connection.execute(select(schedules.c.next_run_at)).scalar_one() < datetime.now(UTC)
 
 
-def test_ten_thousand_due_schedules_are_planned_in_seconds(store: Database) -> None:
-    """Reconcile and the planner work in batches, not row by row."""
-    started = time.monotonic()
+def test_ten_thousand_due_schedules_are_planned_in_batches(store: Database) -> None:
+    """Neither reconcile nor the planner goes row by row: a few statements do for a thousand."""
+    writes = 0
+
+    def noted(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal writes
+        writes += statement.startswith(("INSERT", "UPDATE"))
+
+    event.listen(store.engine, "before_cursor_execute", noted)
     reconcile(store, [job(f"job-{n}", schedule="every 1h") for n in range(10_000)], datetime.now(UTC))
-    reconciled = time.monotonic() - started
     make_due(store)
-    started = time.monotonic()
     with running(store):
-        wait_until(lambda: count(store) == 10_000, seconds=60, what="10,000 runs")
-    print(f"{store.dialect.name}: reconcile {reconciled:.2f} s, plan {time.monotonic() - started:.2f} s")
-    assert time.monotonic() - started < 30
+        wait_until(lambda: count(store) == 10_000, seconds=100, what="10,000 runs")
+    assert 0 < writes < 300
