@@ -122,6 +122,13 @@ class DirectContext:
         """See `JobContext`."""
         keep(connection, database, self.key, rejects, before=before)
 
+    def watermark(self, database: Database) -> JsonObject | None:  # noqa: ARG002
+        """See `JobContext`: a command has no last run."""
+        return None
+
+    def save_watermark(self, connection: Any, database: Database, state: JsonObject) -> None:
+        """See `JobContext`: nor a next one."""
+
     def locked_checkpoint(self, connection: Any, database: Database) -> JsonObject | None:  # noqa: ARG002
         """See `JobContext`."""
         return checkpoints.locked(connection, self.key)

@@ -98,16 +98,21 @@ class Fitting(Generic[T]):
         self._done: list[T] = []
         self._misfits: list[Misfit] = []
         self._most = 0
+        self._within: ColumnElement[bool] = true()
 
-    def run(self, *, most_misfits: int) -> Fitted[T]:
-        """Move the staged rows, but for those that do not fit; give up when there are more than `most_misfits`."""
+    def run(self, *, most_misfits: int, within: ColumnElement[bool] | None = None) -> Fitted[T]:
+        """Move the staged rows, but for those that do not fit; give up when there are more than `most_misfits`.
+
+        `within` says which of the staged rows, when it is not all of them; then give no `values` to be looked through.
+        """
         self._most = most_misfits
+        self._within = true() if within is None else within
         is_sqlite = self._dialect.name == "sqlite"
-        if is_sqlite:
+        if is_sqlite and self._values:
             self._sieve()
-        is_done = not self._within_limit or self._moved(true()) or self._is_sieved_and_moved(is_sqlite=is_sqlite)
+        is_done = not self._within_limit or self._moved(self._within) or self._is_sieved_and_moved(is_sqlite=is_sqlite)
         if not is_done:
-            positions = select(self._staging.position).order_by(self._staging.position)
+            positions = select(self._staging.position).where(self._within).order_by(self._staging.position)
             self._bisect(list(self._connection.scalars(positions)))
         self._misfits.sort(key=lambda misfit: misfit.position)
         return Fitted(tuple(self._done), tuple(self._misfits), self._within_limit)
@@ -118,7 +123,7 @@ class Fitting(Generic[T]):
 
     def _is_sieved_and_moved(self, *, is_sqlite: bool) -> bool:
         """Whether the server could say which rows do not fit, and the others were moved."""
-        if is_sqlite or not self._knows_input_validity():
+        if is_sqlite or not self._values or not self._knows_input_validity():
             return False
         self._sieve()
         return bool(self._misfits) and self._within_limit and self._moved(true())
@@ -144,7 +149,7 @@ class Fitting(Generic[T]):
         parts = [positions] if positions else []
         while parts and self._within_limit:
             part = parts.pop()
-            error = self._failure_of(self._staging.position.between(part[0], part[-1]))
+            error = self._failure_of(and_(self._within, self._staging.position.between(part[0], part[-1])))
             if error is None:
                 continue
             if len(part) == 1:

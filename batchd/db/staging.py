@@ -135,13 +135,11 @@ def block_of(dialect: str, positions: Sequence[int], rows: Sequence[Texts]) -> B
 
 @contextlib.contextmanager
 def temporary_staging(connection: Connection, columns: Sequence[str]) -> Iterator[Staging]:
-    """Yield an empty staging table that only this transaction sees and that ends with it, on any connection."""
-    is_postgresql = connection.dialect.name == "postgresql"
-    table = _table(TEMPORARY, tuple(columns), "TEMPORARY", on_commit="DROP" if is_postgresql else None)
+    """Yield an empty staging table that only this transaction sees, and drop it; one at a time in a transaction."""
+    table = _table(TEMPORARY, tuple(columns), "TEMPORARY")
     connection.execute(CreateTable(table))
     yield Staging(table)
-    if not is_postgresql:
-        connection.execute(DropTable(table))
+    connection.execute(DropTable(table))  # an exception rolls the transaction back, and the table with it
 
 
 def lasting_staging(connection: Connection, name: str, columns: Sequence[str]) -> Staging:
@@ -164,7 +162,7 @@ class _Unstorable(Exception):
 
 
 @functools.lru_cache(maxsize=64)
-def _table(name: str, columns: tuple[str, ...], *prefixes: str, on_commit: str | None = None) -> Table:
+def _table(name: str, columns: tuple[str, ...], *prefixes: str) -> Table:
     """Return the table; the same one for the same columns, so that SQLAlchemy compiles each chunk's statements once."""
     return Table(
         quoted_name(name, quote=True),
@@ -172,7 +170,6 @@ def _table(name: str, columns: tuple[str, ...], *prefixes: str, on_commit: str |
         Column(POSITION, BigInteger, nullable=False),
         *(Column(quoted_name(column, quote=True), Text) for column in columns),
         prefixes=list(prefixes),
-        postgresql_on_commit=on_commit,
     )
 
 

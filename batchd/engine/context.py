@@ -22,7 +22,7 @@ from batchd.jobs.children import stored_children
 from batchd.jobs.contract import Children, Log
 from batchd.jobs.row_walk import WalkOptions
 from batchd.mail.delivery import MailSettings
-from batchd.store import checkpoints, results
+from batchd.store import checkpoints, results, watermarks
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.claims import Claim
 from batchd.store.digest import Digest, digest
@@ -106,6 +106,17 @@ class AttemptContext:
     def save_checkpoint(self, connection: Any, database: Database, state: JsonObject) -> None:
         """See `JobContext`."""
         checkpoints.save(connection, database, self._key, state)
+
+    def watermark(self, database: Database) -> JsonObject | None:
+        """See `JobContext`."""
+        job = self._running.claim.job
+        return None if job is None else watermarks.find(database, self.store_id, job, self._running.interrupts)
+
+    def save_watermark(self, connection: Any, database: Database, state: JsonObject) -> None:
+        """See `JobContext`."""
+        job = self._running.claim.job
+        if job is not None:
+            watermarks.save(connection, database, self.store_id, job, state, self.run_id)
 
     def keep_rejects(self, connection: Any, database: Database, rejects: Sequence[Reject], *, before: int) -> None:
         """See `JobContext`."""

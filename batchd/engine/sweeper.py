@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
+from batchd.db.run_staging import leftovers
+from batchd.db.staging import drop_staging
 from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled
 from batchd.loop import Loop
 from batchd.store import checkpoints, rejects, results
@@ -70,10 +72,11 @@ class Sweeper(Loop):
     def sweep(self) -> int:
         """Remove this store's checkpoints of runs that succeeded or are gone, and rejects of runs that are gone.
 
-        Return how many checkpoints went.
+        Staging tables of runs that nobody resumes go as well. Return how many checkpoints went.
         """
         while not self.is_stopping and rejects.prune(self._database, self._store, self._store_id):
             pass
+        self._drop_leftovers()
         if not checkpoints.has_table(self._database):
             return 0
         removed, last = 0, 0
@@ -88,6 +91,15 @@ class Sweeper(Loop):
                 checkpoints.forget(self._database, key)
             removed += len(doomed)
         return removed
+
+    def _drop_leftovers(self) -> None:
+        with self._database.reading() as connection:
+            tables = leftovers(connection, self._store_id)
+        needed = results.resumable(self._store, tables.keys()) if tables else frozenset()
+        for run_id in tables.keys() - needed:
+            with self._database.writing() as connection:
+                for name in tables[run_id]:
+                    drop_staging(connection, name)
 
 
 def sweepers(databases: Mapping[str, Database], store: Database, store_id: str, clock: Clock) -> dict[str, Sweeper]:

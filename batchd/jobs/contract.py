@@ -104,13 +104,13 @@ class JobContext(Protocol):
         ...
 
     @property
-    def store_id(self) -> str:
-        """The uuid of batchd's store; with `run_id` it names the run uniquely in the world."""
+    def mail(self) -> MailSettings | None:
+        """The config's `[mail]`; there is one when the kind's `needs_mail` said that it needs one."""
         ...
 
     @property
-    def mail(self) -> MailSettings | None:
-        """The config's `[mail]`; there is one when the kind's `needs_mail` said that it needs one."""
+    def store_id(self) -> str:
+        """The uuid of batchd's store; with `run_id` it names the run uniquely in the world."""
         ...
 
     @property
@@ -147,6 +147,14 @@ class JobContext(Protocol):
 
     def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
         """Save the resume point inside the chunk's own transaction; raises LeaseLost when a newer attempt exists."""
+        ...
+
+    def watermark(self, database: Database) -> JsonObject | None:
+        """Return what the job's last run left with `save_watermark`, or None; always None for a run without a job."""
+        ...
+
+    def save_watermark(self, connection: Connection, database: Database, state: JsonObject) -> None:
+        """Leave something for the job's next run, in the transaction of the last chunk, which saves its checkpoint."""
         ...
 
     def keep_rejects(

@@ -321,3 +321,15 @@ rejects = Table(
     PrimaryKeyConstraint("store_id", "run_id", "number"),
     comment="Records that a run could not take: position is a line or a record's number. Bounded per run.",
 )
+
+watermarks = Table(
+    "batchd_watermarks",
+    checkpoint_metadata,
+    Column("store_id", String(36), nullable=False),
+    Column("job", String, nullable=False),
+    Column("state", Json, nullable=False),
+    Column("run_id", BigId, nullable=False),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("store_id", "job"),
+    comment="What a job's last run left for the next one (how far a sync has come); delete the row to begin anew.",
+)

@@ -97,6 +97,12 @@ EVENTS: Mapping[str, EventSpec] = {
     "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
     "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),
     "store.waiting": EventSpec("waiting for the store: {reason}", "At start."),
+    "sync.duplicates": EventSpec("{duplicates} records have the key of another", "Of each key the last record counts."),
+    "sync.fetched_anew": EventSpec("what was fetched is fetched again: {reason}", "An attempt could not go on."),
+    "sync.missing_kept": EventSpec(
+        "no row of {table} counts as missing", "Records were rejected without a key; any row might be theirs."
+    ),
+    "sync.request_retried": EventSpec("{url}: {reason}; asking again in {pause_s} s", "Try {tries} of a request."),
     "target.invalid": EventSpec(
         "job {job}: {reason}", "A team's own function cannot be called; the job's runs fail until that is mended."
     ),

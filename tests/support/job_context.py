@@ -29,6 +29,7 @@ from batchd.jobs.children import stored_children
 from batchd.jobs.contract import Children
 from batchd.jobs.row_walk import WalkOptions, batches
 from batchd.mail.delivery import MailSettings
+from batchd.store import watermarks
 from batchd.store.checkpoints import CheckpointKey, locked, save, take_over
 from batchd.store.digest import Digest, digest
 from batchd.store.enqueue import NewRun
@@ -139,6 +140,12 @@ class DirectContext:
 
     def save_checkpoint(self, connection: Connection, database: Database, state: JsonObject) -> None:
         save(connection, database, self._key(), state)
+
+    def watermark(self, database: Database) -> JsonObject | None:
+        return watermarks.find(database, STORE_ID, self.job, self.interrupts)
+
+    def save_watermark(self, connection: Connection, database: Database, state: JsonObject) -> None:
+        watermarks.save(connection, database, STORE_ID, self.job, state, self.run_id)
 
     def keep_rejects(
         self, connection: Connection, database: Database, rejects: Sequence[Reject], *, before: int

@@ -115,23 +115,23 @@ class HttpSource:
     can_seek = False
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        import httpx  # noqa: PLC0415 (a daemon that fetches nothing need not hold it in memory)
+        import httpx2  # noqa: PLC0415 (a daemon that fetches nothing need not hold it in memory)
 
         self.name = without_secrets(url)
         self.position = 0
-        self._error = httpx.HTTPError
+        self._error = httpx2.HTTPError
         self._waiting = b""
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             follow_redirects=True,
             max_redirects=_MOST_REDIRECTS,
-            timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
         )
         try:
             # Packed on the way, the bytes that come would not be those that Content-Length counts.
             wanted = self._client.build_request("GET", url, headers={**headers, "Accept-Encoding": "identity"})
             self._answer = self._client.send(wanted, stream=True)
             self._refuse_faults()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             self._client.close()
             raise JobError(f"{self.name} cannot be fetched: {str(error) or type(error).__name__}") from error
         except JobError:

@@ -1,0 +1,78 @@
+"""The source that the params describe, asked for what the last run left."""
+
+from __future__ import annotations
+
+from batchd.clock import SystemClock
+from batchd.domain.job import JsonObject
+from batchd.jobs.contract import JobContext
+from batchd.jobs.sync.file_source import FileSource
+from batchd.jobs.sync.http_client import HttpClient, HttpSettings, basic_auth
+from batchd.jobs.sync.http_source import HttpRequest, HttpSource
+from batchd.jobs.sync.params import SyncParams
+from batchd.jobs.sync.rate import RateLimit
+from batchd.jobs.sync.sources import Source
+from batchd.jobs.sync.sql_source import SqlSource
+
+_CONDITIONS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
+_SHORTEST_SECRET = 6
+
+
+def open_source(params: SyncParams, context: JobContext, *, since: str | None, validators: JsonObject) -> Source:
+    """Return the source; raises JobError. `since` asks for what has changed, None for everything."""
+    asked = {} if params.updated_since is None or since is None else {params.updated_since.param: since}
+    if params.file is not None:
+        return FileSource(params.file, is_csv=params.source_format == "csv")
+    if params.sql is not None:
+        assert params.source_database is not None
+        binds: dict[str, str | None] = dict(asked)
+        if params.updated_since is not None:
+            binds.setdefault(params.updated_since.param, None)
+        return SqlSource(context, context.database(params.source_database), params.sql, binds)
+    assert params.url is not None
+    clock = SystemClock()
+    query = {name: _text(value) for name, value in params.query.items()}
+    settings = HttpSettings(
+        url=params.url,
+        headers=_headers(params),
+        allow_hosts=params.allow_hosts,
+        request_timeout=params.request_timeout,
+        tries=params.tries,
+        max_wait=params.max_wait,
+        concurrency=params.concurrency,
+        secrets=_secrets(params),
+    )
+    request = HttpRequest(
+        url=params.url,
+        query={**query, **asked},
+        paging=params.paging,
+        records=params.records,
+        is_ndjson=params.source_format == "ndjson",
+        largest=params.max_page,
+        concurrency=params.concurrency,
+        allow_hosts=tuple(params.allow_hosts),
+        conditions={header: str(validators[name]) for name, header in _CONDITIONS.items() if name in validators},
+    )
+    rate = RateLimit(clock, params.requests_per_second)
+    return HttpSource(HttpClient(settings, rate, clock, context.log, context.time_left()), request, context)
+
+
+def _headers(params: SyncParams) -> dict[str, str]:
+    headers = dict(params.headers)
+    if params.username is not None and params.password is not None:
+        headers["Authorization"] = basic_auth(params.username, params.password.get_secret_value())
+    if params.token is not None:
+        token = params.token.get_secret_value()
+        name = params.token_header
+        headers[name or "Authorization"] = token if name else f"Bearer {token}"
+    return headers
+
+
+def _secrets(params: SyncParams) -> frozenset[str]:
+    """Return what a server might echo and nobody should see. What the config took from outside is masked anyway."""
+    found = [each.get_secret_value() for each in (params.token, params.password) if each is not None]
+    found += _headers(params).values()
+    return frozenset(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
