@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from batchd.errors import JobError
-from batchd.jobs.sync.http_client import Answer, AskAgain
+from batchd.jobs.sync.answers import Answer, AskAgain
 from batchd.jobs.sync.json_text import parse_json
 from batchd.jobs.sync.origin import shown
 from batchd.jobs.sync.record_path import MISSING, found_at, parse_path

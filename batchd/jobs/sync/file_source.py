@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import JobError
+from batchd.jobs.sync.answers import Spent
 from batchd.jobs.sync.bodies import ndjson_lines
-from batchd.jobs.sync.http_client import Spent
 from batchd.jobs.sync.sources import BadLine, Page, SourceFacts
 
 _RECORDS_OF_A_PAGE = 5_000

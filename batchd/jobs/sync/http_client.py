@@ -6,7 +6,6 @@ stays behind. A body goes to a temporary file before anybody reads it, so that h
 
 from __future__ import annotations
 
-import base64
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from batchd import __version__
 from batchd.clock import Clock
 from batchd.errors import JobError
 from batchd.jobs.contract import Log
+from batchd.jobs.sync.answers import Answer, AskAgain, Spent
 from batchd.jobs.sync.origin import may_have_credentials, origin_of, shown
 from batchd.jobs.sync.rate import RateLimit
 from batchd.jobs.sync.retry import is_asked_again, pause_before, retry_after
@@ -39,14 +39,6 @@ _MOST_REDIRECTS = 5
 _IN_MEMORY = 4 << 20
 _CHUNK = 1 << 16
 _SHOWN_BYTES = 300
-
-
-class AskAgain(Exception):
-    """The request may do better in a moment; `asked` is how long the server asks to wait."""
-
-    def __init__(self, reason: str, asked: timedelta | None = None) -> None:
-        super().__init__(reason)
-        self.asked = asked
 
 
 class Stopped(Exception):
@@ -65,36 +57,6 @@ class HttpSettings:
     max_wait: timedelta
     concurrency: int
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer; `body` is at its beginning."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: IO[bytes]
-    size: int
-
-    @property
-    def is_not_modified(self) -> bool:
-        """Whether there is no body, since the last one still holds."""
-        return self.status == _NOT_MODIFIED
-
-    @property
-    def is_empty_on_purpose(self) -> bool:
-        """Whether the server says that there is nothing, instead of just sending nothing."""
-        return self.status == _NO_CONTENT
-
-
-@dataclass(slots=True)
-class Spent:
-    """What was asked and received."""
-
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
 
 
 class HttpClient:
@@ -272,8 +234,3 @@ class HttpClient:
         self._log.warning(
             "sync.request_retried", url=shown(url), reason=str(reason), tries=state.attempt_number, pause_s=pause
         )
-
-
-def basic_auth(username: str, password: str) -> str:
-    """Return the value of an Authorization header (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

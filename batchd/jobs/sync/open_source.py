@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 from batchd.clock import SystemClock
 from batchd.domain.job import JsonObject
 from batchd.jobs.contract import JobContext
 from batchd.jobs.sync.file_source import FileSource
-from batchd.jobs.sync.http_client import HttpClient, HttpSettings, basic_auth
-from batchd.jobs.sync.http_source import HttpRequest, HttpSource
 from batchd.jobs.sync.params import SyncParams
 from batchd.jobs.sync.rate import RateLimit
 from batchd.jobs.sync.sources import Source
@@ -28,6 +28,14 @@ def open_source(params: SyncParams, context: JobContext, *, since: str | None, v
         if params.updated_since is not None:
             binds.setdefault(params.updated_since.param, None)
         return SqlSource(context, context.database(params.source_database), params.sql, binds)
+    return _http_source(params, context, asked, validators)
+
+
+def _http_source(params: SyncParams, context: JobContext, asked: dict[str, str], validators: JsonObject) -> Source:
+    # A daemon that asks no API need not hold an HTTP client in memory.
+    from batchd.jobs.sync.http_client import HttpClient, HttpSettings  # noqa: PLC0415 (see above)
+    from batchd.jobs.sync.http_source import HttpRequest, HttpSource  # noqa: PLC0415 (see above)
+
     assert params.url is not None
     clock = SystemClock()
     query = {name: _text(value) for name, value in params.query.items()}
@@ -59,7 +67,7 @@ def open_source(params: SyncParams, context: JobContext, *, since: str | None, v
 def _headers(params: SyncParams) -> dict[str, str]:
     headers = dict(params.headers)
     if params.username is not None and params.password is not None:
-        headers["Authorization"] = basic_auth(params.username, params.password.get_secret_value())
+        headers["Authorization"] = _basic_auth(params.username, params.password.get_secret_value())
     if params.token is not None:
         token = params.token.get_secret_value()
         name = params.token_header
@@ -76,3 +84,8 @@ def _secrets(params: SyncParams) -> frozenset[str]:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _basic_auth(username: str, password: str) -> str:
+    """Return the value of an Authorization header (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from batchd.domain.job import JsonObject
-from batchd.jobs.sync.http_client import Spent
+from batchd.jobs.sync.answers import Spent
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from batchd.db.engine import Database, driver_message
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
-from batchd.jobs.sync.http_client import Spent
+from batchd.jobs.sync.answers import Spent
 from batchd.jobs.sync.sources import Page, SourceFacts
 
 _ROWS_OF_A_PAGE = 5_000

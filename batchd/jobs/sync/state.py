@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from batchd.domain.job import JsonObject, JsonValue
-from batchd.jobs.sync.http_client import Spent
+from batchd.jobs.sync.answers import Spent
 
 
 class Phase(enum.StrEnum):

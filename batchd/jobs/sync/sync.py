@@ -12,10 +12,10 @@ from batchd.db.staging import drop_staging
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
+from batchd.jobs.sync.answers import Spent
 from batchd.jobs.sync.diff import Diff
 from batchd.jobs.sync.fetch import Fetch
 from batchd.jobs.sync.guard import refusal
-from batchd.jobs.sync.http_client import Spent
 from batchd.jobs.sync.outcome import Lap, check_rejects, counted, report, result_of
 from batchd.jobs.sync.params import SyncParams
 from batchd.jobs.sync.plan import SyncPlan, plan_sync
