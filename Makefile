@@ -48,6 +48,7 @@ test: setup
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
 
 stress: setup
+	BATCHD_TEST_BLOWS=all $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/e2e/test_contract_*.py tests/e2e/test_mail.py
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
 
 bench: setup

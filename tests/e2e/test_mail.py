@@ -17,6 +17,7 @@ from batchd.store import control
 from tests.e2e.conftest import Urls
 from tests.support.app_table import opened
 from tests.support.daemon import Daemon, batchd, write_config
+from tests.support.kind_contract import blows_of
 from tests.support.smtp_sink import PASSWORD, USER, SmtpSink
 from tests.support.store_reading import detail_of, runs_of, wait_for_state
 from tests.support.waiting import wait_until
@@ -67,7 +68,7 @@ def has_ended(store: Database, jobs: list[str]) -> bool:
 
 
 def test_killed_at_random_moments_each_mail_arrives_and_hardly_any_twice(tmp_path: Path, urls: Urls) -> None:
-    """Twenty kills: every run's mail arrives, and a second copy only where an attempt died while it sent."""
+    """Kill after kill: every run's mail arrives, and a second copy only where an attempt died while it sent."""
     dice = random.Random(11)
     report = {
         "kind": "report",
@@ -80,7 +81,7 @@ def test_killed_at_random_moments_each_mail_arrives_and_hardly_any_twice(tmp_pat
     }
     with SmtpSink() as sink, opened(urls.store) as store:
         config = configured(tmp_path, urls, sink, {"mail": {**_MAIL, "schedule": "every 1s"}, "report": report})
-        for number in range(_KILLS):
+        for number in range(blows_of(_KILLS)):
             with Daemon(config) as daemon:
                 if number % 2 == 0:
                     daemon.ready(90)
