@@ -129,7 +129,7 @@ def run_undisturbed(trial: Trial, place: Place, **changes: Any) -> Ended:
 
 
 def blows_of(wanted: int) -> int:
-    """Return how many blows a test strikes: a quarter of what it wants, unless BATCHD_TEST_BLOWS=all (`make stress`)."""
+    """Return how many blows a test strikes: a quarter of them, unless BATCHD_TEST_BLOWS=all (`make stress`)."""
     return wanted if os.environ.get("BATCHD_TEST_BLOWS") == "all" else max(2, wanted // 4)
 
 
