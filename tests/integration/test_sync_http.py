@@ -197,6 +197,16 @@ def test_a_wait_beyond_the_runs_end_is_not_begun(database: Database, api: Api) -
     assert len(api.requests) == 2
 
 
+def test_a_wait_that_one_request_refuses_does_not_hold_the_others(database: Database, api: Api) -> None:
+    """Side by side as well the attempt ends at once, not after an hour."""
+    api.answer = lambda request: (
+        Reply(status=429, headers={"Retry-After": "3600"}) if request.query["page"] == "2" else None
+    )
+    paging = {"by": "page", "size": 5}
+    with pytest.raises(JobError, match="asks to wait 3600 s"):
+        sync(database, url=f"{api.url}/pages", records="items", paging=paging, concurrency=3)
+
+
 @pytest.mark.parametrize("reply", [Reply(delay=20.0), Reply(status=429, headers={"Retry-After": "60"})])
 def test_a_stop_ends_every_wait(database: Database, api: Api, reply: Reply) -> None:
     """However long the server is silent, or asks to wait."""

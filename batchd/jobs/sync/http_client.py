@@ -171,10 +171,7 @@ class HttpClient:
         said = f"{status} {response.reason_phrase}".strip()
         beginning = self._beginning(response)
         if is_asked_again(status):
-            asked = retry_after(response.headers.get("retry-after"), self._clock.now())
-            if asked is not None:
-                self._rate.hold(asked)
-            raise AskAgain(said + beginning, asked)
+            raise AskAgain(said + beginning, retry_after(response.headers.get("retry-after"), self._clock.now()))
         hint = None
         if status in {401, 403}:
             hint = "does the job have the right `token`, `username` or `headers`?"
@@ -220,6 +217,8 @@ class HttpClient:
             )
         if self._deadline is not None and self._clock.monotonic() + pause.total_seconds() >= self._deadline:
             raise JobError(f"the next try would come after the run's timeout; the last one: {error}")
+        if asked is not None:
+            self._rate.hold(asked)  # what one request is told, the others of the run keep too
         return pause.total_seconds()
 
     def _sleep(self, seconds: float) -> None:

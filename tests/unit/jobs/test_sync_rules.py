@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -215,3 +217,10 @@ def test_turns_are_handed_out_at_a_steady_rate() -> None:
     assert rate.next_turn().total_seconds() == 10.0
     free = RateLimit(Clock(), None)
     assert [free.next_turn().total_seconds() for _ in range(3)] == [0.0] * 3
+
+
+def test_a_daemon_that_fetches_nothing_holds_no_http_library() -> None:
+    """Finding the kinds imports all of them, and must not import what only a run needs."""
+    asked = "import sys; from batchd.jobs.catalog import kinds; kinds(); print(int('httpx2' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
