@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "Data": {
         "import": Entry("import_csv", "import_csv", "Import a CSV file into a table, without a daemon."),
+        "export": Entry("export_rows", "export_rows", "Export a table or a query to a file, without a daemon."),
     },
     "Administration": {
         "migrate": Entry("admin", "migrate", "Make or upgrade batchd's tables, or print the SQL that does."),

@@ -29,7 +29,7 @@ class ByteProgress:
 
     def __enter__(self) -> Self:
         if not self._quiet and sys.stderr.isatty():
-            self._bar = _terminal_bar()
+            self._bar = self._new_bar()
             self._bar.start()
             self._task = self._bar.add_task(self._what, total=None, note="")
         return self
@@ -52,7 +52,35 @@ class ByteProgress:
             self._first = done
         if now - self._told >= _BETWEEN_LINES.total_seconds():
             self._told = now
-            say(progress_line(done, total, note, self._first, now - self._began))
+            say(self._line(done, total, note, now - self._began))
+
+    def _new_bar(self) -> Any:
+        from rich.progress import DownloadColumn, TransferSpeedColumn  # noqa: PLC0415 (see `_terminal_bar`)
+
+        return _terminal_bar(DownloadColumn(), TransferSpeedColumn())
+
+    def _line(self, done: int, total: int | None, note: str | None, seconds: float) -> str:
+        return progress_line(done, total, note, self._first or 0, seconds)
+
+
+class RowProgress(ByteProgress):
+    """The same in rows."""
+
+    def _new_bar(self) -> Any:
+        from rich.progress import MofNCompleteColumn, TextColumn  # noqa: PLC0415 (see `_terminal_bar`)
+
+        return _terminal_bar(MofNCompleteColumn(), TextColumn("rows"))
+
+    def _line(self, done: int, total: int | None, note: str | None, seconds: float) -> str:  # noqa: ARG002 (no note)
+        return row_line(done, total, done - (self._first or 0), seconds)
+
+
+def row_line(done: int, total: int | None, lately: int, seconds: float) -> str:
+    """Return "1,200 of 5,000 (24 %) rows; 400 rows/s, 10s left"; the rate is that of `lately`."""
+    rate = lately / seconds if seconds > 0 else 0.0
+    text = f"{done:,}" + (f" of {total:,} ({min(100, 100 * done // total)} %)" if total else "")
+    left = f", {span(timedelta(seconds=(total - done) / rate))} left" if total and rate > 0 else ""
+    return f"{text} rows; {rate:,.0f} rows/s{left}"
 
 
 def progress_line(done: int, total: int | None, note: str | None, first: int, seconds: float) -> str:
@@ -66,15 +94,14 @@ def progress_line(done: int, total: int | None, note: str | None, first: int, se
     return text + (f", {span(timedelta(seconds=(total - done) / rate))} left" if total and rate > 0 else "")
 
 
-def _terminal_bar() -> Any:
+def _terminal_bar(*measures: Any) -> Any:
     from rich.console import Console  # noqa: PLC0415 (only a terminal needs it, and it takes 60 ms)
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        *measures,
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=Console(stderr=True),

@@ -34,6 +34,8 @@ from batchd.db.identifiers import nearest
 from batchd.db.keys import Carrier, Key, Keys
 from batchd.errors import JobError
 
+_LONG_STEP = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class RowsWanted:
@@ -61,13 +63,15 @@ class Row:
 class RowSource:
     """Rows in the order of a key. Holds no connection; any thread may use it.
 
-    `name` is for messages. `is_indexed` says whether an index serves the key's order, None when nobody knows (a query).
+    `name` is for messages; `types` are those of `columns`, as the database calls them. `is_indexed` says whether an
+    index serves the key's order, None when nobody knows (a query).
     """
 
     name: str
     dialect: str
     key_names: tuple[str, ...]
     columns: tuple[str, ...]
+    types: Mapping[str, str]
     is_indexed: bool | None
     keys: Keys
     selectable: FromClause
@@ -90,7 +94,9 @@ class RowSource:
 
     def next_boundary(self, connection: Connection, after: Key | None, up_to: Key, rows: int) -> Key | None:
         """Return the key of the row number `rows` beyond `after`; None when none follows it up to `up_to`."""
-        return self.keys.boundary(connection, self._between(after, up_to), rows)
+        among = self.between(after, up_to)
+        # A long step is stepped over in the server; a short one is read as the keys that it has.
+        return (self.keys.nth if rows > _LONG_STEP else self.keys.boundary)(connection, among, rows)
 
     def rows(self, connection: Connection, after: Key | None, up_to: Key, *, lock: bool = False) -> list[Row]:
         """Return the rows beyond `after` up to and including `up_to`, in order; `lock` them for an update.
@@ -118,35 +124,40 @@ class RowSource:
         """Return the key for a message: `id=5`, `tenant=3, id=77`."""
         return ", ".join(f"{name}={_short(part)}" for name, part in zip(self.key_names, key, strict=True))
 
-    def _between(self, after: Key | None, up_to: Key) -> ColumnElement[bool]:
+    def between(self, after: Key | None, up_to: Key) -> ColumnElement[bool]:
+        """Return the condition that a row lies beyond `after`, up to and including `up_to`, and meets the condition."""
         beyond = true() if after is None else self.keys.beyond(after)
         return and_(beyond, self.keys.up_to(up_to), self.condition)
 
     def _select(self, after: Key | None, up_to: Key, *, lock: bool) -> Select[Any]:
         columns = [self.selectable.c[name] for name in self.columns]
         carried = [part.label(f"batchd_key_{number}") for number, part in enumerate(self.keys.carried)]
-        statement = select(*columns, *carried).where(self._between(after, up_to)).order_by(*self.keys.order)
+        statement = select(*columns, *carried).where(self.between(after, up_to)).order_by(*self.keys.order)
         return statement.with_for_update() if lock else statement
 
 
-def find_rows(connection: Connection, wanted: RowsWanted) -> RowSource:
-    """Return the source; raises JobError that says what does not exist, or that there is no key to go by."""
+def find_rows(connection: Connection, wanted: RowsWanted, *, ordered: bool = True) -> RowSource:
+    """Return the source; raises JobError that says what does not exist, or that there is no key to go by.
+
+    Without `ordered` a source without a key will do, as long as nobody asks for ranges.
+    """
     if wanted.query is not None:
-        return _of_query(connection, wanted, wanted.query)
+        return _of_query(connection, wanted, wanted.query, ordered=ordered)
     assert wanted.table is not None
     facts = find_table(connection, wanted.table)
     table = facts.as_table()
-    key = tuple(facts.column_named(name).name for name in wanted.key) or row_key(facts)
+    key = tuple(facts.column_named(name).name for name in wanted.key) or (row_key(facts) if ordered else ())
     expressions: dict[str, ColumnElement[Any]] = dict(table.c.items())
     if facts.has_hidden_key:
         expressions[ROWID] = literal_column(ROWID)
     condition = true() if wanted.where is None else check_predicate(connection, facts, table, wanted.where)
-    columns = tuple(facts.column_named(name).name for name in wanted.columns)
+    columns = tuple(facts.column_named(name).name for name in wanted.columns or [each.name for each in facts.columns])
     return RowSource(
         name=f"table {wanted.table}",
         dialect=facts.dialect,
         key_names=key,
-        columns=columns or tuple(column.name for column in facts.columns),
+        columns=columns,
+        types={name: facts.type_of(name) for name in columns},
         is_indexed=key == facts.key or any(index.columns[: len(key)] == key for index in facts.indexes),
         keys=Keys(table, [Carrier(facts.dialect, expressions[name], facts.type_of(name)) for name in key]),
         selectable=table,
@@ -170,11 +181,11 @@ def row_key(facts: TableFacts) -> tuple[str, ...]:
     )
 
 
-def _of_query(connection: Connection, wanted: RowsWanted, query: str) -> RowSource:
+def _of_query(connection: Connection, wanted: RowsWanted, query: str, *, ordered: bool) -> RowSource:
     dialect = connection.dialect.name
     types = _columns_of(connection, query)
     names = tuple(types)
-    if not wanted.key:
+    if not wanted.key and ordered:
         raise JobError("a `query` needs a `key`: the columns of its result to go by", retryable=False)
     for name in (*wanted.key, *wanted.columns):
         if name not in types:
@@ -189,6 +200,7 @@ def _of_query(connection: Connection, wanted: RowsWanted, query: str) -> RowSour
         dialect=dialect,
         key_names=wanted.key,
         columns=wanted.columns or names,
+        types={name: types[name] for name in wanted.columns or names},
         is_indexed=None,
         keys=Keys(rows, [Carrier(dialect, rows.c[name], types[name]) for name in wanted.key]),
         selectable=rows,

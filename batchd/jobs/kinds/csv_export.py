@@ -1,0 +1,202 @@
+"""csv_export: a table or a query becomes a file, CSV, JSON lines, a workbook or Parquet, whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from batchd.db.engine import Database
+from batchd.db.identifiers import parse_name
+from batchd.db.row_source import RowsWanted, find_rows
+from batchd.domain.job import JsonObject
+from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.exports.export import Export, ExportRequest
+from batchd.jobs.exports.libraries import library
+from batchd.jobs.exports.names import check_places, format_of, has_moving_places
+from batchd.jobs.exports.texts import TextFormat
+from batchd.jobs.params import Duration
+
+_BOOKS = ("xlsx", "parquet")
+_DEFAULT_LEVEL = {"gzip": 3, "zstd": 3}
+_HIGHEST_LEVEL = {"gzip": 9, "zstd": 19}
+
+
+class CsvExportParams(Params):
+    """What to export, where to, and in which form."""
+
+    database: str = Field(description="Name of the [databases.NAME] that holds the rows.")
+    table: str | None = Field(
+        default=None,
+        description='Table, as in SQL: `users`, `crm.users`, or `"User"`. Either this or `query`.',
+    )
+    query: str | None = Field(default=None, description="One SELECT. Either this or `table`.")
+    where: str | None = Field(default=None, description="A SQL condition that rows of `table` must meet.")
+    columns: list[str] = Field(default=[], description="Columns to export, in this order. All of them when not set.")
+    key: list[str] = Field(
+        default=[],
+        description="Columns to sort by. The table's primary key when `resumable` is set, no order else.",
+    )
+    path: Path = Field(
+        description="The file. Its ending says the format: .csv, .tsv, .ndjson, .jsonl, .xlsx, .parquet; .gz or .zst "
+        "behind it packs a text file. May hold {date}, {time} (of the fire, in UTC), {run_id} and {job}.",
+        examples=["exports/users-{date}.csv.gz"],
+    )
+    if_exists: Literal["replace", "fail"] = Field(
+        default="replace", description="When the file is there already: `replace` it in one step, or `fail`."
+    )
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="Between fields: a comma, or a tab in a .tsv."
+    )
+    header: bool = Field(default=True, description="Whether a CSV file begins with the columns' names.")
+    null: str = Field(default="", description="What NULL is in a CSV file. An empty text is quoted, so they differ.")
+    quote_all: bool = Field(default=False, description="Quote every field but NULLs.")
+    bom: bool = Field(default=False, description="Begin a CSV file with a byte order mark, by which Excel knows UTF-8.")
+    escape_formulas: bool = Field(
+        default=False,
+        description="Put an apostrophe before texts that a spreadsheet would take for a formula (= + - @ tab). "
+        "A workbook needs none: its texts are texts.",
+    )
+    compression_level: int | None = Field(
+        default=None, ge=1, le=19, description="Of .gz up to 9, of .zst up to 19; 3 when not set."
+    )
+    resumable: bool = Field(
+        default=False,
+        description="Go on after a crash instead of beginning anew: slices of the key, each synced. A resumed file "
+        "holds two moments. For CSV and JSON lines.",
+    )
+    slice_rows: int = Field(default=100_000, ge=1, le=10_000_000, description="Rows of a slice, with `resumable`.")
+    total: Literal["estimate", "exact"] = Field(
+        default="estimate", description="What progress is measured by; `exact` counts the rows first."
+    )
+    keep: int | None = Field(
+        default=None, ge=1, description="How many exports to keep, this one among them. For a `path` with {date} or so."
+    )
+    keep_for: Duration | None = Field(default=None, description="How long exports are kept, likewise.")
+    dry_run: bool = Field(default=False, description="Write nothing; count the rows.")
+
+    @field_validator("table")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_name(value)
+        return value
+
+    @field_validator("where", "query")
+    @classmethod
+    def _is_not_blank(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty; leave it out")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_known_format(cls, value: Path) -> Path:
+        format_of(value.name)
+        check_places(value)
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, value: str | None) -> str | None:
+        if value is not None and (value in '"\r\n\\.' or value.isalnum() or not value.isascii()):
+            raise ValueError(f"cannot be {value!r}; take a comma, a semicolon, a tab or a bar")
+        return value
+
+    @field_validator("null")
+    @classmethod
+    def _is_one_word(cls, value: str) -> str:
+        if any(character in value for character in '"\r\n'):
+            raise ValueError("may hold neither quotes nor line ends")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> CsvExportParams:
+        named = format_of(self.path.name)
+        if (self.table is None) == (self.query is None):
+            raise ValueError("set exactly one of `table` and `query`")
+        if self.query is not None and self.where is not None:
+            raise ValueError("`where` belongs to `table`; put the condition into the query")
+        if self.resumable and named.format in _BOOKS:
+            raise ValueError(f"a {named.format} file cannot be gone on with; leave `resumable` out")
+        if self.resumable and self.query is not None and not self.key:
+            raise ValueError("a resumable `query` needs `key`: the columns of its result to go by")
+        if (self.keep is not None or self.keep_for is not None) and not has_moving_places(self.path):
+            raise ValueError("`keep` and `keep_for` need {date}, {time} or {run_id} in the file's name")
+        if self.delimiter is not None and self.null and self.delimiter in self.null:
+            raise ValueError("`null` may not hold the delimiter")
+        level, highest = self.compression_level, _HIGHEST_LEVEL.get(named.compression or "")
+        if level is not None and (highest is None or level > highest):
+            raise ValueError(f"`compression_level` is for .gz up to 9 and .zst up to 19, not {level} here")
+        return self
+
+
+def run(params: CsvExportParams, context: JobContext) -> JsonObject:
+    """Write the file and return its path, rows and bytes."""
+    return Export(context, context.database(params.database), _request(params)).run()
+
+
+def _request(params: CsvExportParams) -> ExportRequest:
+    named = format_of(params.path.name)
+    is_csv = named.format == "csv"
+    comma = "\t" if ".tsv" in params.path.suffixes else ","
+    return ExportRequest(
+        rows=RowsWanted(params.table, params.query, tuple(params.key), params.where, tuple(params.columns)),
+        path=params.path,
+        text=TextFormat(named.format, params.delimiter or comma, params.null, params.quote_all, params.escape_formulas),
+        has_header=is_csv and params.header,
+        has_bom=is_csv and params.bom,
+        compression=named.compression,
+        level=params.compression_level or _DEFAULT_LEVEL.get(named.compression or "", 0),
+        resumable=params.resumable,
+        slice_rows=params.slice_rows,
+        exact_total=params.total == "exact",
+        replaces=params.if_exists == "replace",
+        keep=params.keep,
+        keep_for=params.keep_for,
+        dry_run=params.dry_run,
+    )
+
+
+def _check_code(params: CsvExportParams) -> list[tuple[str, str]]:
+    """See that the libraries of the format are there; raises JobError."""
+    match format_of(params.path.name).format:
+        case "xlsx":
+            library("xlsxwriter", "xlsx")
+        case "parquet":
+            library("pyarrow", "parquet")
+    return []
+
+
+def _check_connected(params: CsvExportParams, databases: Mapping[str, Database]) -> list[tuple[str, str]]:
+    database = databases.get(params.database)
+    if database is not None:
+        with database.reading() as connection:
+            find_rows(connection, _request(params).rows, ordered=params.resumable)
+    return []
+
+
+KIND = Kind(
+    name="csv_export",
+    summary="Writes a table or a query to a file: CSV, JSON lines, Excel or Parquet, packed or not.",
+    params=CsvExportParams,
+    run=run,
+    example="""\
+[jobs.export-users]
+kind = "csv_export"
+schedule = "every day at 02:00"
+database = "app"
+table = "users"
+columns = ["id", "email", "created_at"]
+path = "exports/users-{date}.csv.gz"
+keep = 14
+# where = "deleted_at IS NULL"
+# escape_formulas = true       # for people who open it in a spreadsheet
+""",
+    databases=lambda params: [params.database],
+    defaults={"timeout": "6h"},
+    check_connected=_check_connected,
+    check_code=_check_code,
+)
