@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    and_,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from batchd.db.engine import Database
@@ -138,7 +152,7 @@ def _choose(connection: Connection, store: Database, request: ClaimRequest, only
         most = min(request.limit, max(request.room.get(queue, request.limit), 0))
         if most:
             found.extend(_best_of(connection, store, queue, most, only))
-    found.sort(key=lambda row: (-row.priority, row.available_at, row.id))
+    found.sort(key=lambda row: (-row.priority, row.available, row.id))
     return _within_limits(found, request.room)[: request.limit]
 
 
@@ -159,8 +173,10 @@ def _best_of(connection: Connection, store: Database, queue: str, limit: int, on
         .where(busy.c.concurrency_key == runs.c.concurrency_key, busy.c.state == RunState.RUNNING.value)
         .exists(),
     )
+    # As they stand, whatever somebody has made of the row: to read it must not fail here, or no run is ever claimed.
+    order = (cast(runs.c.priority, Integer).label("priority"), cast(runs.c.available_at, String).label("available"))
     return connection.execute(
-        select(runs.c.id, runs.c.queue, runs.c.priority, runs.c.available_at, runs.c.concurrency_key)
+        select(runs.c.id, runs.c.queue, *order, runs.c.concurrency_key)
         .where(
             runs.c.state == RunState.QUEUED.value,
             runs.c.queue == queue,

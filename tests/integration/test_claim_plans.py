@@ -107,6 +107,26 @@ def test_the_best_runs_of_all_queues_come_first(store: Database) -> None:
     assert got[-1].run_id == low
 
 
+def test_a_row_whose_time_cannot_be_read_holds_up_no_other(database: Database) -> None:
+    """Somebody edited it into nonsense (only SQLite lets them): it is kept for a person, the others are claimed."""
+    if database.dialect.name == "postgresql":
+        pytest.skip("PostgreSQL's types allow no such row")
+    migrate(database)
+    add_schedule(database)
+    broken = add_run(database, queue="a")
+    well = [add_run(database, queue=queue) for queue in ("a", "b")]
+    execute(database, f"UPDATE batchd_runs SET available_at = '0 nonsense' WHERE id = {broken}")
+    got = claim(database, ClaimRequest("w", 10, timedelta(seconds=30), {}))
+    assert sorted(claimed.run_id for claimed in got) == well
+    assert run_state(database, broken) == "quarantined"
+
+
+def run_state(store: Database, run_id: int) -> str:
+    """The state of a run that cannot be read as a whole."""
+    with store.reading() as connection:
+        return str(connection.exec_driver_sql(f"SELECT state FROM batchd_runs WHERE id = {run_id}").scalar_one())
+
+
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for part in plan.get("Plans", []):
