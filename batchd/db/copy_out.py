@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Select
 
-_MOST_ROWS = 5_000
-_MOST_BYTES = 1 << 20
-"""What one turn brings: few enough turns to cost nothing, few enough bytes to hold."""
+_ENOUGH_BYTES = 128 * 1024
+"""What one turn brings: few turns, and little to hold."""
 
 _OPTIONS_OF_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"
 """CSV with marks that JSON never holds, so that each line comes out as it is. COPY's text format would escape it."""
@@ -39,18 +39,19 @@ def copy_out(connection: Connection, statement: Select[Any], wanted: CopyFormat)
     compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     # The compiler doubles percent signs for a driver that looks for parameters; a statement without any is sent as is.
     query = str(compiled).replace("%%", "%")
-    lines: list[Any] = []
-    size = 0
+    # Copied together at once: to hold thousands of little pieces and join them then takes twice the time.
+    buffer = io.BytesIO()
+    lines = told = 0
     with driver.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT ({_options(wanted)})".encode()) as copy:
-        for line in copy:
-            lines.append(line)
-            size += len(line)
-            if size >= _MOST_BYTES or len(lines) >= _MOST_ROWS:
-                yield b"".join(lines), len(lines)
-                lines.clear()
-                size = 0
-    if lines:
-        yield b"".join(lines), len(lines)
+        for lines, line in enumerate(copy, start=1):
+            buffer.write(line)
+            if buffer.tell() >= _ENOUGH_BYTES:
+                yield buffer.getvalue(), lines - told
+                told = lines
+                buffer.seek(0)
+                buffer.truncate()
+    if lines > told:
+        yield buffer.getvalue(), lines - told
 
 
 def _options(wanted: CopyFormat) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
-
-import zstandard
+from typing import Any, Protocol
 
 SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
 _GZIP_HEADER = 16
@@ -63,18 +61,21 @@ class Zstd:
     """Frames of a .zst file, with checksums."""
 
     def __init__(self, level: int) -> None:
+        import zstandard  # noqa: PLC0415 (few files need it)
+
         self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
-        self._frame: zstandard.ZstdCompressionObj | None = None
+        self._frame: Any = None
 
     def pack(self, data: bytes) -> bytes:
         """See `Packer`."""
         if self._frame is None:
             self._frame = self._compressor.compressobj()
-        return self._frame.compress(data)
+        packed: bytes = self._frame.compress(data)
+        return packed
 
     def end_frame(self) -> bytes:
         """See `Packer`."""
-        rest = b"" if self._frame is None else self._frame.flush()
+        rest: bytes = b"" if self._frame is None else self._frame.flush()
         self._frame = None
         return rest
 
