@@ -35,10 +35,12 @@ def record_slowly(rows: list[dict[str, Any]], connection: Connection, seconds: f
     with _lock:
         _busy[0] += 1
         most_at_once[0] = max(most_at_once[0], _busy[0])
-    connection.execute(_EFFECT, [{**row, "run": 0} for row in rows])
-    time.sleep(seconds)
-    with _lock:
-        _busy[0] -= 1
+    try:
+        connection.execute(_EFFECT, [{**row, "run": 0} for row in rows])
+        time.sleep(seconds)
+    finally:
+        with _lock:
+            _busy[0] -= 1
 
 
 def record_one(row: dict[str, Any], connection: Connection) -> None:
