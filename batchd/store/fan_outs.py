@@ -130,7 +130,7 @@ def _complete_one(connection: Connection, store: Database, row: Any) -> Complete
 
 
 def _spec_of(run: NewRun) -> JsonObject:
-    spec: dict[str, Any] = {key: value for key, value in dataclasses.asdict(run).items() if value not in (None, {})}
+    spec: dict[str, Any] = {key: value for key, value in dataclasses.asdict(run).items() if value not in (None, {}, ())}
     spec |= {name: value.total_seconds() for name, value in spec.items() if isinstance(value, timedelta)}
     if run.available_at is not None:
         spec["available_at"] = run.available_at.isoformat()
@@ -139,7 +139,7 @@ def _spec_of(run: NewRun) -> JsonObject:
 
 def _run_of(spec: JsonObject, run_id: int, children: Mapping[str, int]) -> NewRun:
     known: dict[str, Any] = dict(spec)
-    for name in ("timeout", "delay"):
+    for name in ("timeout", "delay", "unique_period"):
         if name in known:
             known[name] = timedelta(seconds=known[name])
     if "available_at" in known:
