@@ -25,6 +25,7 @@ from batchd.domain.job import Backoff, JsonValue
 from batchd.domain.run import CreatedBy
 from batchd.domain.run_request import LARGEST_PRIORITY, MOST_ATTEMPTS, RunRequest
 from batchd.errors import EnqueueRefused, ParamsInvalid, UsageError
+from batchd.jobs.contract import Kind
 from batchd.store import queries
 from batchd.store.requests import enqueue_requests
 from batchd.store.unique_runs import Enqueued, OnConflict
@@ -54,7 +55,9 @@ _FIELDS = frozenset(field.name for field in dataclasses.fields(RunRequest) if fi
 @click.option("--at", type=IsoMoment(), help='Not before this moment: "2027-01-01T09:00"; local time if bare.')
 @click.option("--delay", type=Duration(), help='Not before so much time has passed: "5m".')
 @click.option("--max-attempts", type=click.IntRange(1, MOST_ATTEMPTS), help="Attempts in all; 1 means no retry.")
-@click.option("--backoff", type=click.Choice(list(Backoff)), help="How the wait between attempts grows.")
+@click.option(
+    "--backoff", type=click.Choice([word.value for word in Backoff]), help="How the wait between attempts grows."
+)
 @click.option("--retry-delay", type=Duration(), help="Wait before the second attempt.")
 @click.option("--max-retry-delay", type=Duration(), help="Longest wait between attempts.")
 @click.option("--jitter", type=click.FloatRange(0, 1), help="Share of the wait that is added or taken away.")
@@ -63,7 +66,7 @@ _FIELDS = frozenset(field.name for field in dataclasses.fields(RunRequest) if fi
 @click.option("--unique-period", type=Duration(), help="Nor within this time after one was queued that succeeded.")
 @click.option(
     "--on-conflict",
-    type=click.Choice(list(OnConflict)),
+    type=click.Choice([word.value for word in OnConflict]),
     help="With --unique-key: keep the run that waits (default), or replace its params, time and settings.",
 )
 @click.option("--tag", "-t", "tags", multiple=True, metavar="TAG", help="A tag; may be given several times.")
@@ -156,6 +159,8 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 def _request(line: bytes, options: dict[str, Any]) -> RunRequest:
     try:
         read = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise EnqueueRefused(f"not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise EnqueueRefused(f"not JSON: {error}") from None
     if not isinstance(read, dict):
@@ -195,12 +200,25 @@ def _checked(config: Config, request: RunRequest) -> RunRequest:
         except ParamsInvalid as error:
             raise EnqueueRefused(error.message, hint=error.hint) from None
         return request
-    try:
-        kind.params.model_validate(params)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in error.errors()
-        )
-        hint = f"its params are: {', '.join(kind.params.model_fields)}"
-        raise EnqueueRefused(f"kind {kind.name!r}: {faults}", hint=hint) from None
+    _check_params(config, kind, params)
     return request
+
+
+def _check_params(config: Config, kind: Kind[Any], params: dict[str, JsonValue]) -> None:
+    """Check what a kind is given without a job, as config checks a job."""
+    hint = f"its params are: {', '.join(kind.params.model_fields)}"
+    try:
+        understood = kind.params.model_validate(params)
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in error.errors())
+        raise EnqueueRefused(f"kind {kind.name!r}: {told}", hint=hint) from None
+    faults = [f"{key}: {said}" for key, said in (kind.check(understood) if kind.check else ())]
+    faults += [
+        f"there is no [databases.{name}]"
+        for name in kind.databases(understood)
+        if name != "*" and name not in config.databases
+    ]
+    if kind.needs_mail is not None and kind.needs_mail(understood) and config.mail is None:
+        faults.append("sends mail, and there is no [mail]")
+    if faults:
+        raise EnqueueRefused(f"kind {kind.name!r}: {'; '.join(faults)}", hint=hint)
