@@ -16,9 +16,11 @@ from batchd import Client, RunRequest
 from batchd.db.engine import Database
 from batchd.store.claims import ClaimRequest, claim
 from batchd.store.migrate import migrate
+from batchd.store.unique_runs import OnConflict, UniqueRow, _find
 from tests.support.cleaning import execute, fetch
 from tests.support.databases import open_database
 from tests.support.enqueue_doors import daemons_door
+from tests.support.plans import plan_of, rows_read, statements
 from tests.support.store_rows import add_schedule, run_row
 
 LONG = timedelta(hours=1)
@@ -145,6 +147,39 @@ def test_very_many_keys_with_a_period_need_few_locks(postgres_url: str) -> None:
             assert locks.scalar_one() == 1
     assert not any(each.is_new for each in again)
     database.close()
+
+
+def test_a_key_is_found_by_its_indexes(store: Database) -> None:
+    """Among twenty thousand runs that wait or have succeeded, each with a key of its own."""
+    numbers = (
+        "SELECT n FROM generate_series(1, 20000) AS n"
+        if store.dialect.name == "postgresql"
+        else "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 20000) SELECT n FROM s"
+    )
+    now = "'2026-01-01T00:00:00.000000Z'"
+    execute(
+        store,
+        "INSERT INTO batchd_runs (kind, queue, priority, params, available_at, retry, state, max_attempts,"
+        " created_at, created_by, unique_key, finished_at)"
+        f" SELECT 'noop', 'q', 0, '{{}}', {now}, '{{}}', CASE n % 2 WHEN 0 THEN 'queued' ELSE 'succeeded' END, 3,"
+        f" {now}, 'sql', 'k' || n, CASE n % 2 WHEN 0 THEN NULL ELSE CAST({now} AS {store_time(store)}) END"
+        f" FROM ({numbers}) AS numbers",
+    )
+    row = UniqueRow(0, "k7", LONG, OnConflict.KEEP, {})
+    with statements(store) as seen, store.reading() as connection:
+        assert _find(connection, store.dialect, row) is None
+    (statement, parameters) = seen[0]
+    if store.dialect.name == "postgresql":
+        assert rows_read(store, statement, parameters) <= 2
+    else:
+        steps = [step for step in plan_of(store, statement, parameters) if "batchd_runs" in step]
+        assert len(steps) == 2
+        assert all("batchd_runs_unique" in step for step in steps)
+
+
+def store_time(store: Database) -> str:
+    """The type of the store's moments."""
+    return "timestamptz" if store.dialect.name == "postgresql" else "text"
 
 
 _ENQUEUER = """
