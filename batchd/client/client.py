@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, Unpack
 
 from batchd.clock import SystemClock
-from batchd.db.callers import as_connection, fetch_one, is_async, is_psycopg, naming_what_is_missing
+from batchd.db.callers import as_connection, fetch_one, is_async, is_psycopg, naming_what_is_missing, one_statement
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
@@ -129,6 +129,12 @@ class Client:
 
     def _enqueue_own(self, wanted: Sequence[RunRequest]) -> tuple[Enqueued, ...]:
         store = self._store()
+        if not wanted:
+            return ()
+        if store.dialect.name == "postgresql" and len(wanted) <= _AT_ONCE:
+            with naming_what_is_missing(), one_statement(store) as driver:
+                row = fetch_one(driver, PSYCOPG_CALL, (document_of(wanted), CreatedBy.CLIENT.value))
+            return answers_of(row, len(wanted))
         enqueued: list[Enqueued] = []
         with naming_what_is_missing(), store.writing() as own:
             for start in range(0, len(wanted), _AT_ONCE):

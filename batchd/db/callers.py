@@ -11,6 +11,7 @@ from psycopg.rows import tuple_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from batchd.db.engine import Database
 from batchd.errors import NoPermission, SchemaMismatch, UsageError
 
 _MISSING_STATES = frozenset({"42883", "42P01", "3F000", "42703"})
@@ -41,6 +42,27 @@ def as_connection(given: Any) -> Connection:
         f"cannot enqueue through a {type(given).__module__}.{type(given).__qualname__}",
         hint="give a Connection, Session, AsyncConnection or AsyncSession of SQLAlchemy, or a connection of psycopg",
     )
+
+
+@contextlib.contextmanager
+def one_statement(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """Yield psycopg's connection from the pool, where each statement is a transaction: no trips for BEGIN and COMMIT.
+
+    Driver errors leave as from `Database.writing`. Only for PostgreSQL.
+    """
+    with database.translating():
+        pooled = database.engine.raw_connection()
+        driver = pooled.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        try:
+            driver.autocommit = True
+            yield driver
+            driver.autocommit = False
+        except BaseException:
+            pooled.invalidate()  # whatever state it is in
+            raise
+        finally:
+            pooled.close()
 
 
 def fetch_one(connection: psycopg.Connection[Any], statement: str, given: Sequence[Any]) -> tuple[Any, ...]:

@@ -193,7 +193,7 @@ def _tags(value: Sequence[str]) -> Sequence[str]:
 
 
 def _json_object(value: object, what: str) -> str:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict | Mapping):  # a dict is found out quickly, any other mapping is not
         raise EnqueueRefused(f"{what} must be a mapping, and is {type(value).__name__}")
     try:
         written = _encode(value if isinstance(value, dict) else dict(value))

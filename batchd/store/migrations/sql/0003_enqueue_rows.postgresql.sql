@@ -1,17 +1,21 @@
 -- What each wanted run comes to: its job's settings, its own, and what is wrong with it (complaint), if anything is.
+-- In PL/pgSQL, since that keeps the plan for the session: to make it costs far more than to enqueue one run.
 CREATE OR REPLACE FUNCTION batchd_enqueue_rows(wanted jsonb)
 RETURNS TABLE (
     place bigint, schedule_id text, kind text, queue text, priority integer, params jsonb, at timestamptz, delay float8,
     timeout_seconds float8, retry jsonb, max_attempts integer, unique_key text, unique_period float8, on_conflict text,
     tags jsonb, metadata jsonb, complaint text
 )
-LANGUAGE sql STABLE AS $batchd$
+LANGUAGE plpgsql STABLE AS $batchd$
+#variable_conflict use_column
+BEGIN
+RETURN QUERY
 WITH given AS (
     SELECT
         g.*,
-        s.id AS schedule_id,
-        COALESCE(s.kind, g.kind, g.name) AS run_kind,
-        COALESCE(g.queue, s.queue, 'default') AS run_queue,
+        CAST(s.id AS text) AS schedule_id,
+        CAST(COALESCE(s.kind, g.kind, g.name) AS text) AS run_kind,
+        CAST(COALESCE(g.queue, s.queue, 'default') AS text) AS run_queue,
         COALESCE(g.priority, s.priority, 0) AS run_priority,
         COALESCE(g.params, CAST('{}' AS jsonb)) AS own_params,
         COALESCE(s.params, CAST('{}' AS jsonb)) AS job_params,
@@ -91,5 +95,6 @@ SELECT
         ) THEN 'tags must be a list of texts'
         WHEN metadata IS NOT NULL AND jsonb_typeof(metadata) <> 'object' THEN 'metadata must be a JSON object'
     END
-FROM given CROSS JOIN known
+FROM given CROSS JOIN known;
+END
 $batchd$
