@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from difflib import get_close_matches
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import click
 from pydantic import ValidationError
@@ -35,6 +36,9 @@ STDIN = "-"
 _MOST_COMPLAINTS = 20
 _AT_ONCE = 5_000
 _IN_MEMORY_BYTES = 8_000_000
+Check: TypeAlias = Callable[[RunRequest], RunRequest]
+"""Returns the request when all is well with it; raises UsageError."""
+
 _FIELDS = frozenset(field.name for field in dataclasses.fields(RunRequest) if field.init)
 
 
@@ -87,10 +91,11 @@ def enqueue(config_file: str | None, job: str, *, as_json: bool, **given: Any) -
     config = open_config(config_file)
     options = _options(given)
     with open_store(config) as store:
+        check = functools.partial(_checked, config, frozenset(queries.job_names(store)))
         if job == STDIN:
-            _enqueue_lines(config, store, options, as_json=as_json)
+            _enqueue_lines(check, store, options, as_json=as_json)
             return
-        request = _checked(config, RunRequest(job, **options))
+        request = check(RunRequest(job, **options))
         with store.writing() as connection:
             (enqueued,) = enqueue_requests(connection, store, [request], created_by=CreatedBy.CLI)
         _answer(store, job, enqueued, as_json=as_json)
@@ -119,11 +124,11 @@ def _answer(store: Database, name: str, enqueued: Enqueued, *, as_json: bool) ->
         click.echo(f"run {enqueued.id} has this unique key and was {enqueued.outcome.value}")
 
 
-def _enqueue_lines(config: Config, store: Database, options: dict[str, Any], *, as_json: bool) -> None:
+def _enqueue_lines(check: Check, store: Database, options: dict[str, Any], *, as_json: bool) -> None:
     """Check every line first, so that no transaction is open while the lines come in; then queue them all at once."""
     counts: dict[str, int] = {}
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as kept:
-        _check_lines(config, sys.stdin.buffer, kept, options)
+        _check_lines(check, sys.stdin.buffer, kept, options)
         kept.seek(0)
         requests = (_request(line, options) for line in iter(kept.readline, b""))
         with store.writing() as connection:
@@ -136,11 +141,11 @@ def _enqueue_lines(config: Config, store: Database, options: dict[str, Any], *, 
         click.echo(", ".join(f"{count:,} {word}" for word, count in counts.items()) or "there was no line")
 
 
-def _check_lines(config: Config, lines: Iterable[bytes], kept: IO[bytes], options: dict[str, Any]) -> None:
+def _check_lines(check: Check, lines: Iterable[bytes], kept: IO[bytes], options: dict[str, Any]) -> None:
     complaints = []
     for number, line in _numbered(lines):
         try:
-            _checked(config, _request(line, options))
+            check(_request(line, options))
         except (UsageError, ParamsInvalid) as error:
             complaints.append(f"line {number}: {error.message}")
             if len(complaints) == _MOST_COMPLAINTS:
@@ -178,8 +183,8 @@ def _request(line: bytes, options: dict[str, Any]) -> RunRequest:
     return RunRequest(**{**options, **read})
 
 
-def _checked(config: Config, request: RunRequest) -> RunRequest:
-    """Return the request, whose name, queue and params the config knows; raises UsageError."""
+def _checked(config: Config, stored_jobs: Collection[str], request: RunRequest) -> RunRequest:
+    """Return the request, whose name, queue and params the config knows, and whose job the store; raises UsageError."""
     jobs = {job.name: job for job in config.jobs}
     job = jobs.get(request.name)
     kind = config.kinds.get(job.kind if job else request.name)
@@ -195,6 +200,9 @@ def _checked(config: Config, request: RunRequest) -> RunRequest:
         raise EnqueueRefused(f"{secret[0]} is a secret, and a run's params are stored", hint="set it in the config")
     params: dict[str, JsonValue] = dict(request.params)
     if job is not None:
+        if job.name not in stored_jobs:
+            hint = "a job of the config reaches the store when the daemon starts: run `batchd run` (or restart it) once"
+            raise EnqueueRefused(f"the store knows no job {job.name!r} yet", hint=hint)
         try:
             config.validate_params(job.name, params)
         except ParamsInvalid as error:

@@ -18,7 +18,7 @@ from batchd.cli.main import main
 from batchd.db.engine import Database
 from batchd.store.known_names import KindParams, register
 from batchd.store.migrate import migrate
-from tests.support.cleaning import fetch
+from tests.support.cleaning import execute, fetch
 from tests.support.databases import open_database
 from tests.support.store_rows import add_schedule, run_row
 
@@ -146,6 +146,15 @@ def test_bad_usage_is_told(shell: Shell) -> None:
         assert (code, out) == (2, ""), words
         assert said in err
         assert "Traceback" not in err
+    assert shell.count == 0
+
+
+def test_a_job_that_the_store_does_not_know_yet_is_no_kind(shell: Shell) -> None:
+    """It needs the daemon once, and until then nothing is queued that could not run."""
+    execute(shell.store, "DELETE FROM batchd_schedules", "DELETE FROM batchd_catalog")
+    code, _, err = shell("enqueue", "nightly")
+    assert code == 2
+    assert "batchd run" in err
     assert shell.count == 0
 
 

@@ -121,6 +121,8 @@ def test_the_commit_wakes_the_daemons(store: Database, psql: psycopg.Connection[
         ("'welcome', backoff => 'quadratic'", "backoff must be exponential, linear or fixed"),
         ("'welcome', at => now(), delay => '1 s'", "either at or delay"),
         ("'welcome', delay => '-1 s'", "delay must not be negative"),
+        ("'welcome', delay => '20000 years'", "nor longer than 10 years"),
+        ("'welcome', at => 'infinity'", "beyond the calendar"),
         ("'welcome', retry_delay => '-1 s'", "must not be negative"),
         ("'welcome', jitter => 2", "jitter must be between 0 and 1"),
         ("'welcome', timeout => '0'", "timeout must be longer than nothing"),

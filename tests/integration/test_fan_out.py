@@ -248,6 +248,29 @@ def test_nothing_to_do_is_complete_too(store: Database, context: DirectContext) 
     assert loop.run_once(SystemClock().now()) == timedelta(seconds=5)
 
 
+def test_what_follows_may_be_there_already(store: Database, context: DirectContext) -> None:
+    """A run of its unique key stands for it; else it gets what was written of tags, metadata and backoff."""
+    follow = NewRun(
+        kind="noop",
+        unique_key="only",
+        unique_period=timedelta(hours=1),
+        tags=("after",),
+        metadata={"by": "fan-out"},
+        backoff={"delay_seconds": 2.0},
+    )
+    with context.children(on_complete=follow):
+        pass
+    set_state(store, context.run_id, "succeeded")
+    (there,) = enqueue(store, [NewRun(kind="noop", unique_key="only")], created_by=CreatedBy.API)
+    (completed,) = fan_outs.complete(store)
+    assert (completed.on_complete, completed.error) == (there, None)
+    execute(store, f"DELETE FROM batchd_runs WHERE id = {there}", "UPDATE batchd_fan_outs SET done_at = NULL")
+    (completed,) = fan_outs.complete(store)
+    assert completed.on_complete is not None
+    run = run_row(store, completed.on_complete)
+    assert (run["tags"], run["metadata"], run["retry"]["delay_seconds"]) == (["after"], {"by": "fan-out"}, 2.0)
+
+
 def test_what_follows_and_cannot_be_queued_is_told(store: Database, context: DirectContext) -> None:
     """A job that was removed meanwhile: the fan-out is done, and its result says what is missing."""
     fan_out(context, on_complete={"job": "greet"})

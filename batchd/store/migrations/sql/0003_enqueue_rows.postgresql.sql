@@ -77,13 +77,15 @@ SELECT
         WHEN run_priority NOT BETWEEN -1000 AND 1000 THEN 'priority must be between -1000 and 1000'
         WHEN run_attempts NOT BETWEEN 1 AND 1000 THEN 'max_attempts must be between 1 and 1000'
         WHEN at IS NOT NULL AND delay IS NOT NULL THEN 'give either at or delay, not both'
-        WHEN delay < 0 THEN 'delay must not be negative'
-        WHEN timeout <= 0 THEN 'timeout must be longer than nothing'
+        WHEN at >= '9000-01-01' THEN 'at is beyond the calendar'
+        WHEN delay NOT BETWEEN 0 AND 315360000 THEN 'delay must not be negative, nor longer than 10 years'
+        WHEN timeout <= 0 OR timeout > 315360000 THEN 'timeout must be longer than nothing, and not than 10 years'
         WHEN unique_key IS NOT NULL AND length(unique_key) NOT BETWEEN 1 AND 200
             THEN 'unique_key must have 1 to 200 characters'
         WHEN unique_key IS NULL AND (unique_period IS NOT NULL OR on_conflict IS NOT NULL)
             THEN 'unique_period and on_conflict need a unique_key'
-        WHEN unique_period <= 0 THEN 'unique_period must be longer than nothing'
+        WHEN unique_period <= 0 OR unique_period > 315360000
+            THEN 'unique_period must be longer than nothing, and not than 10 years'
         WHEN on_conflict NOT IN ('keep', 'replace') THEN 'on_conflict must be keep or replace'
         WHEN retry->>'backoff' NOT IN ('exponential', 'linear', 'fixed')
             THEN 'backoff must be exponential, linear or fixed'
