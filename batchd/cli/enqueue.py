@@ -133,7 +133,8 @@ def _enqueue_lines(check: Check, store: Database, options: dict[str, Any], *, as
         requests = (_request(line, options) for line in iter(kept.readline, b""))
         with store.writing() as connection:
             while some := list(islice(requests, _AT_ONCE)):
-                for enqueued in enqueue_requests(connection, store, some, created_by=CreatedBy.CLI):
+                before = sum(counts.values())
+                for enqueued in enqueue_requests(connection, store, some, created_by=CreatedBy.CLI, before=before):
                     counts[enqueued.outcome.value] = counts.get(enqueued.outcome.value, 0) + 1
     if as_json:
         emit_json(counts)

@@ -138,7 +138,7 @@ class Client:
         enqueued: list[Enqueued] = []
         with naming_what_is_missing(), store.writing() as own:
             for start in range(0, len(wanted), _AT_ONCE):
-                enqueued += enqueue_requests(own, store, wanted[start : start + _AT_ONCE])
+                enqueued += enqueue_requests(own, store, wanted[start : start + _AT_ONCE], before=start)
         return tuple(enqueued)
 
     def _store(self) -> Database:

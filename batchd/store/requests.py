@@ -27,24 +27,32 @@ CALL = (
 )
 """The call, with a place for the document and for who asks; PostgreSQL. One row of lists: cheap for very many runs."""
 
+_MOST_COMPLAINTS = 20
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _STATEMENT = text(CALL.format(":wanted", ":created_by"))
 
 
 def enqueue_requests(
-    connection: Connection, store: Database, wanted: Sequence[RunRequest], *, created_by: CreatedBy = CreatedBy.CLIENT
+    connection: Connection,
+    store: Database,
+    wanted: Sequence[RunRequest],
+    *,
+    created_by: CreatedBy = CreatedBy.CLIENT,
+    before: int = 0,
 ) -> tuple[Enqueued, ...]:
     """Queue the runs in the connection's transaction and return what became of each, in their order.
 
-    Raises EnqueueRefused, before anything is written, with all that is wrong with the first twenty.
+    `before` says how many of the caller's list came before these, for complaints that count. Raises EnqueueRefused,
+    before any of them is written, with what is wrong with the first twenty that are wrong.
     """
     if not wanted:
         return ()
     if connection.dialect.name == "postgresql":
         given = {"wanted": document_of(wanted), "created_by": created_by.value}
-        return answers_of(connection.execute(_STATEMENT, given).one(), len(wanted))
+        return answers_of(connection.execute(_STATEMENT, given).one(), len(wanted), before=before)
     known = known_names(connection, [request.name for request in wanted])
-    _refuse([(place, said) for place, request in enumerate(wanted) if (said := _complaint(request, known))], wanted)
+    told = [(place, said) for place, request in enumerate(wanted, start=1) if (said := _complaint(request, known))]
+    _refuse(told, is_one=len(wanted) + before == 1, before=before)
     new = [_new_run(request, known) for request in wanted]
     try:
         return enqueue_each(connection, store, new, created_by=created_by)
@@ -57,22 +65,21 @@ def document_of(wanted: Iterable[RunRequest]) -> str:
     return f"[{', '.join(request.document for request in wanted)}]"
 
 
-def answers_of(row: Any, count: int) -> tuple[Enqueued, ...]:
+def answers_of(row: Any, count: int, *, before: int = 0) -> tuple[Enqueued, ...]:
     """Return what the row of `CALL` says became of `count` requests; raises EnqueueRefused with its complaints."""
     places, ids, outcomes, complaints = row
-    _refuse(
-        [(place - 1, said) for place, said in zip(places, complaints, strict=True) if said is not None], range(count)
-    )
+    told = [(place, said) for place, said in zip(places, complaints, strict=True) if said is not None]
+    _refuse(told, is_one=count + before == 1, before=before)
     return tuple(Enqueued(run_id, _OUTCOMES[word]) for run_id, word in zip(ids, outcomes, strict=True))
 
 
-def _refuse(complaints: Sequence[tuple[int, str]], wanted: Sequence[Any]) -> None:
-    if not complaints:
+def _refuse(told: Sequence[tuple[int, str]], *, is_one: bool, before: int) -> None:
+    if not told:
         return
     hint = "`batchd jobs` lists the jobs, `batchd kinds` the kinds; a daemon that starts tells the store of its own"
-    if len(wanted) == 1:
-        raise EnqueueRefused(complaints[0][1], hint=hint)
-    said = "; ".join(f"run {place + 1}: {complaint}" for place, complaint in complaints[:20])
+    if is_one:
+        raise EnqueueRefused(told[0][1], hint=hint)
+    said = "; ".join(f"run {before + place}: {complaint}" for place, complaint in told[:_MOST_COMPLAINTS])
     raise EnqueueRefused(f"nothing was queued: {said}", hint=hint)
 
 

@@ -92,6 +92,9 @@ def add_unique(connection: Connection, dialect: Dialect, wanted: Sequence[Unique
 
 def _add(connection: Connection, dialect: Dialect, wanted: UniqueRow) -> Enqueued:
     for _ in range(_MOST_TURNS):
+        child = _child(connection, wanted.row)
+        if child is not None:
+            return Enqueued(child, Outcome.KEPT)
         found = _find(connection, dialect, wanted)
         if found is not None:
             replaced = wanted.on_conflict is OnConflict.REPLACE and _replace(connection, found, wanted.row)
@@ -99,15 +102,20 @@ def _add(connection: Connection, dialect: Dialect, wanted: UniqueRow) -> Enqueue
         inserted = connection.execute(
             dialect.insert(runs)
             .values(dict(wanted.row))
-            .on_conflict_do_nothing(
-                index_elements=[runs.c.unique_key],
-                index_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
-            )
+            .on_conflict_do_nothing()  # of the unique key, or of the parent's key
             .returning(runs.c.id)
         ).scalar_one_or_none()
         if inserted is not None:
             return Enqueued(inserted, Outcome.QUEUED)
     raise LockTimeout(f"runs of the unique key {wanted.key!r} come and go too fast")
+
+
+def _child(connection: Connection, row: Mapping[str, Any]) -> int | None:
+    """Return the run that the parent queued with this key already, whatever became of it."""
+    if row["child_key"] is None:
+        return None
+    of_parent = (runs.c.parent_id == row["parent_id"], runs.c.child_key == row["child_key"])
+    return connection.execute(select(runs.c.id).where(*of_parent)).scalar_one_or_none()
 
 
 def _find(connection: Connection, dialect: Dialect, wanted: UniqueRow) -> int | None:

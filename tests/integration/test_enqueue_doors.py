@@ -174,7 +174,7 @@ def test_a_store_that_knows_nothing_refuses_nothing(database: Database, database
     assert (run.kind, run.schedule_id, run.queue, run.params) == ("anything", None, "any", {"n": 1})
 
 
-def test_many_go_at_once(store: Database, client: Client) -> None:
+def test_many_go_at_once(store: Database, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some thousands in one call: in their order, each with its id, in one transaction."""
     count = 2_500
     enqueued = client.enqueue_many(RunRequest("noop", {"n": n}) for n in range(count))
@@ -184,6 +184,9 @@ def test_many_go_at_once(store: Database, client: Client) -> None:
     assert client.enqueue_many([]) == ()
     with pytest.raises(EnqueueRefused, match=f"run {count + 1}: there is no job and no kind 'nope'"):
         client.enqueue_many([*(RunRequest("noop") for _ in range(count)), RunRequest("nope")])
+    monkeypatch.setattr("batchd.client.client._AT_ONCE", 1_000)
+    with pytest.raises(EnqueueRefused, match=f"run {count}: there is no job and no kind 'nope'"):
+        client.enqueue_many([*(RunRequest("noop") for _ in range(count - 1)), RunRequest("nope")])
     assert counts(store)[1] == count
 
 

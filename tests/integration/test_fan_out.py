@@ -318,6 +318,17 @@ def test_a_unique_key_lets_one_unfinished_run_through(store: Database) -> None:
     assert len(enqueue(store, [NewRun(kind="noop", unique_key="only")], created_by=CreatedBy.API)) == 1
 
 
+def test_a_child_with_a_unique_key_is_queued_once_too(store: Database, context: DirectContext) -> None:
+    """Added again, after it has ended and its unique key is free: there is one for its parent already."""
+    with context.children() as children:
+        wanted = [NewRun(kind="noop", key=key, unique_key=f"u{key}") for key in "ab"]
+        assert children.add(wanted) == 2
+        for child in children_of(store, context.run_id):
+            set_state(store, child.id, "succeeded")
+        assert children.add(wanted) == 0
+        assert children.add([*wanted, NewRun(kind="noop", key="c", unique_key="ua")]) == 1
+
+
 def test_long_keys_stay_apart(store: Database, context: DirectContext) -> None:
     """Keys that an index could not hold are cut and hashed."""
     long = ["x" * 5_000 + end for end in "abc"]
