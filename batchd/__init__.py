@@ -1,3 +1,39 @@
-"""batchd runs batch jobs against the SQL database that a team already has."""
+"""batchd runs batch jobs against the SQL database that a team already has.
+
+What an application needs of it stands here. Each name is imported when it is first used, so that `import batchd` costs
+nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchd.client import AsyncClient as AsyncClient
+    from batchd.client import Client as Client
+    from batchd.client import Enqueued as Enqueued
+    from batchd.client import EnqueueRefused as EnqueueRefused
+    from batchd.client import RunRequest as RunRequest
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "AsyncClient": "batchd.client",
+    "Client": "batchd.client",
+    "EnqueueRefused": "batchd.client",
+    "Enqueued": "batchd.client",
+    "RunRequest": "batchd.client",
+}
+"""Where each public name lives. A name has a line here and one above, for type checkers."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

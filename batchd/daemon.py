@@ -28,6 +28,7 @@ from tenacity import (
 from batchd.clock import Clock, SystemClock
 from batchd.config.code import code_problems
 from batchd.config.load import Config
+from batchd.config.param_names import param_names
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, masked
 from batchd.domain.lease import LeaseTerms
@@ -39,7 +40,7 @@ from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
 from batchd.signals import StopSignal, leave
-from batchd.store import migrate, workers
+from batchd.store import known_names, migrate, workers
 from batchd.store.history import Retention
 from batchd.store.log_lines import LineBuffer
 from batchd.store.single_daemon import hold_sqlite_lock
@@ -198,6 +199,8 @@ class Daemon:
             log.info("store.migrated")
         reconcile(self._store, self._config.jobs, self._clock)
         self._engine.prepare()
+        known = {name: param_names(kind) for name, kind in self._config.kinds.items()}
+        known_names.register(self._store, known, self._config.settings.queues)
         self._scheduler.queue_reboots(self._began_at)
 
     def _serve(self) -> ExitCode:

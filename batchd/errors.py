@@ -47,6 +47,13 @@ class UsageError(BatchdError):
     exit_code = ExitCode.USAGE
 
 
+class EnqueueRefused(UsageError):
+    """A run cannot be queued: it names what the store does not know, or an option has a value that cannot be.
+
+    Nothing of the call was queued.
+    """
+
+
 class DatabaseUnavailable(BatchdError):
     """A database cannot be reached, broke the connection, or did not answer in time. Trying again may help."""
 

@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "runs": Entry("inspect", "runs", "List runs, newest first."),
         "show": Entry("inspect", "show", "Show a run: attempts, progress, result, error, log lines."),
         "trigger": Entry("control", "trigger", "Run a job now."),
+        "enqueue": Entry("enqueue", "enqueue", "Queue a run of a job or a kind, or one for each line on stdin."),
         "pause": Entry("control", "pause", "Stop a job's schedule until it is resumed."),
         "resume": Entry("control", "resume", "Let a paused job's schedule go on."),
         "cancel": Entry("control", "cancel", "Cancel a queued run, or stop a running one."),

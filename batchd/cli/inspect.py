@@ -69,6 +69,9 @@ def jobs(config_file: str | None, *, as_json: bool) -> None:
 @click.option("--job", "-j", metavar="JOB", shell_complete=complete_job, help="Only runs of this job.")
 @click.option("--parent", type=int, metavar="RUN", help="Only runs that this run has queued.")
 @click.option(
+    "--tag", "-t", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; with each, if several."
+)
+@click.option(
     "--state",
     "-s",
     "states",
@@ -89,6 +92,7 @@ def runs(
     *,
     job: str | None,
     parent: int | None,
+    tags: tuple[str, ...],
     states: tuple[str, ...],
     since: datetime | None,
     limit: int,
@@ -101,12 +105,19 @@ def runs(
       batchd runs --since 1d --state failed --state quarantined
       batchd runs --job cleanup-logs -n 5
       batchd runs --parent 42 --state failed
+      batchd runs --tag import --since 1d
       batchd runs --json | jq '.runs[].duration_seconds'
     """
     config = open_config(config_file)
     with open_store(config) as store:
         wanted = RunFilter(
-            job=job, parent=parent, states=frozenset(states), since=since, before_id=before_id, limit=limit
+            job=job,
+            parent=parent,
+            tags=frozenset(tags),
+            states=frozenset(states),
+            since=since,
+            before_id=before_id,
+            limit=limit,
         )
         listed = queries.list_runs(store, wanted)
     if job is not None and parent is None and not listed:
@@ -115,6 +126,7 @@ def runs(
         emit_json({"runs": [run_json(run) for run in listed]})
         return
     now = SystemClock().now()
+    with_tags = any(run.tags for run in listed)
     rows = [
         (
             run.id,
@@ -125,10 +137,12 @@ def runs(
             moment(run.started_at),
             duration_text(run, now),
             f"{run.attempt}/{run.max_attempts}",
+            *([", ".join(run.tags or ())] if with_tags else []),
         )
         for run in listed
     ]
-    emit_table(("run", "job", "state", "reason", "fire", "started", "took", "tries"), rows, color_column="state")
+    headers = ("run", "job", "state", "reason", "fire", "started", "took", "tries", *(["tags"] if with_tags else []))
+    emit_table(headers, rows, color_column="state")
     if len(listed) == limit:
         say(f"older ones: add --before {listed[-1].id}")
 
@@ -255,6 +269,9 @@ def _print_run(detail: RunDetail, rejected: tuple[RejectView, ...]) -> None:
             ("worker", run.worker),
             ("progress", progress_text(run)),
             ("queued by", parent_text(run)),
+            ("unique key", run.unique_key),
+            ("tags", ", ".join(run.tags) if run.tags else None),
+            ("metadata", run.metadata),
             ("children", children_text(detail.children)),
             ("params", run.params),
             ("error", run.error),

@@ -126,6 +126,10 @@ class Dialect(Protocol):
         """Return the number that a JSON object has under a key; NULL when there is none, or it is no number."""
         ...
 
+    def json_list_has(self, document: ColumnElement[Any], member: str) -> ColumnElement[bool]:
+        """Return whether a JSON list has the text among its members; not so where there is none."""
+        ...
+
     def read_only(self, connection: Connection) -> AbstractContextManager[None]:
         """Let the transaction, which must be new, see one snapshot and refuse every write, until the block ends."""
         ...
@@ -140,6 +144,10 @@ class Dialect(Protocol):
 
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Wait for the advisory lock `name`; the end of the transaction gives it back."""
+        ...
+
+    def lock_unique_keys(self, connection: Connection, keys: Sequence[str]) -> None:
+        """Wait until nobody else looks at the unique keys, until the transaction ends (a no-op with one writer)."""
         ...
 
     def begin_chunk(self, connection: Connection) -> None:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, Insert, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, Insert, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -49,6 +49,10 @@ _KEEPALIVES = {
 
 # Data exceptions, broken constraints, a view's CHECK OPTION, an index entry that is too large, a trigger's RAISE.
 _ROW_STATES = ("22", "23", "44", "54000", "P0001")
+
+_KEY_LOCKS = 0x62746368
+_MOST_KEY_LOCKS = 1_000
+"""As in migration 0003; the server's lock table has room for some thousands."""
 
 _UNAVAILABLE_CLASSES = ("08", "53")
 """Broken connections; no room: a full disk, memory, too many connections."""
@@ -192,6 +196,11 @@ class PostgresDialect:
         """Return it by `jsonb_typeof`, since a cast of anything else would fail the whole statement."""
         return case((func.jsonb_typeof(document[key]) == "number", document[key].as_float()))
 
+    def json_list_has(self, document: ColumnElement[Any], member: str) -> ColumnElement[bool]:
+        """Return `document ? member`."""
+        found: ColumnElement[bool] = type_coerce(document, JSONB).has_key(member)
+        return found
+
     @contextlib.contextmanager
     def read_only(self, connection: Connection) -> Iterator[None]:
         """SET TRANSACTION, which must come first; the end of the transaction undoes it."""
@@ -212,6 +221,21 @@ class PostgresDialect:
         """Take `pg_advisory_xact_lock` on a key made from the name."""
         key = (0x62746368 << 32) | zlib.crc32(name.encode())
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def lock_unique_keys(self, connection: Connection, keys: Sequence[str]) -> None:
+        """Take the locks that `batchd_enqueue_many` takes: one a key, or for very many keys a single one."""
+        if not keys:
+            return
+        if len(keys) > _MOST_KEY_LOCKS:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:class, 0)"), {"class": _KEY_LOCKS})
+            return
+        connection.execute(text("SELECT pg_advisory_xact_lock_shared(:class, 0)"), {"class": _KEY_LOCKS})
+        statement = text(
+            "SELECT pg_advisory_xact_lock(CAST(:class AS integer), key) FROM ("
+            "SELECT DISTINCT greatest(hashtext(name) & 2147483647, 1) AS key"
+            " FROM unnest(CAST(:keys AS text[])) AS name ORDER BY key) AS keys"
+        )
+        connection.execute(statement, {"class": _KEY_LOCKS, "keys": list(keys)})
 
     def begin_chunk(self, connection: Connection) -> None:
         """Set every deferrable constraint to immediate and `synchronous_commit` to off for the transaction."""

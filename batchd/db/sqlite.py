@@ -27,6 +27,7 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    select,
     type_coerce,
     update,
 )
@@ -194,6 +195,11 @@ class SqliteDialect:
         plain = type_coerce(document, String)
         return case((func.json_type(plain, path).in_(["integer", "real"]), func.json_extract(plain, path)))
 
+    def json_list_has(self, document: ColumnElement[Any], member: str) -> ColumnElement[bool]:
+        """Look for it in `json_each`."""
+        members = func.json_each(type_coerce(document, String)).table_valued("value")
+        return select(literal(1)).select_from(members).where(members.c.value == member).exists()
+
     @contextlib.contextmanager
     def read_only(self, connection: Connection) -> Iterator[None]:
         """Set `PRAGMA query_only` for the block; a transaction of WAL mode sees one snapshot anyway."""
@@ -220,6 +226,9 @@ class SqliteDialect:
         return f"EXPLAIN QUERY PLAN {statement}"
 
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
+        """Do nothing: BEGIN IMMEDIATE has already kept every other writer out."""
+
+    def lock_unique_keys(self, connection: Connection, keys: Sequence[str]) -> None:
         """Do nothing: BEGIN IMMEDIATE has already kept every other writer out."""
 
     def begin_chunk(self, connection: Connection) -> None:

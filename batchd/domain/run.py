@@ -64,4 +64,6 @@ class CreatedBy(enum.StrEnum):
     CATCH_UP = "catch_up"
     CLI = "cli"
     API = "api"
+    CLIENT = "client"
+    SQL = "sql"
     JOB = "job"

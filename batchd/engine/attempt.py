@@ -35,10 +35,14 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The kinds that this daemon knows, and how a run's stored params become whole again (secrets put back)."""
+    """The kinds that this daemon knows, and how a run's stored params become whole again (secrets put back).
+
+    `knows_queue` says whether this daemon, or another one of the store, knows a queue.
+    """
 
     kinds: Mapping[str, Kind[Any]]
     resolve_params: Callable[[str | None, JsonObject], JsonObject]
+    knows_queue: Callable[[str], bool]
 
 
 def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
@@ -92,6 +96,8 @@ def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], A
         raise ParamsInvalid(
             f"there is no kind {claim.kind!r} in this batchd; it has: {', '.join(sorted(catalog.kinds))}"
         )
+    if not catalog.knows_queue(claim.queue):
+        raise ParamsInvalid(f"there is no queue {claim.queue!r}", hint=f"write [queues.{claim.queue}] into the config")
     try:
         return kind, kind.params.model_validate(catalog.resolve_params(claim.job, claim.params))
     except ValidationError as error:

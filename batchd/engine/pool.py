@@ -30,7 +30,7 @@ from batchd.errors import BatchdError, StopReason
 from batchd.jobs.contract import Kind
 from batchd.loop import Loop
 from batchd.mail.delivery import MailSettings
-from batchd.store import leases, meta, workers
+from batchd.store import known_names, leases, meta, workers
 from batchd.store.finish import Ending
 from batchd.store.workers import WorkerIdentity
 from batchd.telemetry.logs import get_logger
@@ -60,7 +60,7 @@ class Engine:
         self._store = store
         self._settings = settings
         self._databases = databases
-        self._catalog = Catalog(kinds, resolve_params)
+        self._catalog = Catalog(kinds, resolve_params, self._knows_queue)
         self._mask = mask
         self._worker = worker
         self._clock = clock
@@ -154,6 +154,9 @@ class Engine:
             self._fan_in,
             *self._sweepers.values(),
         )
+
+    def _knows_queue(self, queue: str) -> bool:
+        return queue in self._settings.queues or known_names.knows_queue(self._store, queue)
 
     def _bury_the_dead(self) -> None:
         dead = workers.provably_dead(self._store, self._worker, all_others=self._store.dialect.name == "sqlite")

@@ -1,13 +1,16 @@
 """Queueing runs, one or a hundred thousand, in one transaction of the caller's or of its own.
 
-Two guards keep a run from being queued twice. `unique_key`: at most one *unfinished* run has it. `parent_id` and `key`:
+Two guards keep a run from being queued twice. `unique_key`: see `batchd.store.unique_runs`. `parent_id` and `key`:
 a parent has at most one run of a key, finished or not, for as long as the ledger remembers them.
+
+On PostgreSQL the function `batchd_enqueue_many` (migration 0003) does the same for everybody who is not the daemon; the
+tests of tests/integration/test_enqueue_doors.py hold for both.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +23,7 @@ from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, JsonValue
 from batchd.domain.run import CreatedBy, RunState
 from batchd.errors import JobError
 from batchd.store.schema import runs, schedules
+from batchd.store.unique_runs import Enqueued, OnConflict, Outcome, UniqueRow, add_unique
 
 _CHUNK = 1_000
 """Rows of one INSERT; more gain nothing."""
@@ -33,6 +37,7 @@ class NewRun:
 
     What is left None is the job's own setting, or the default for a run without a job. `params` replace the job's, one
     by one. It may be claimed at `available_at`, or after a `delay`, else at once; `key` is what it is to its parent.
+    `backoff` replaces parts of the retry policy, as `RetryPolicy.as_json` names them; a bare text is how it grows.
     """
 
     job: str | None = None
@@ -46,6 +51,11 @@ class NewRun:
     max_attempts: int | None = None
     timeout: timedelta | None = None
     unique_key: str | None = None
+    unique_period: timedelta | None = None
+    on_conflict: OnConflict = OnConflict.KEEP
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, JsonValue] | None = None
+    backoff: Mapping[str, JsonValue] | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +88,32 @@ def enqueue_in(
     Raises JobError for a job that the store does not know. Runs of a job wait for no other run of it: its `overlap`
     is about its schedule.
     """
-    if not wanted:
-        return ()
-    templates = _templates(connection, {run.job for run in wanted if run.job is not None})
-    now = connection.execute(select(store.dialect.now())).scalar_one()
-    rows = [_row(run, _template(run, templates), now, created_by, parent_id) for run in wanted]
+    rows = _rows(connection, store, wanted, created_by, parent_id)
+    plain = [row for run, row in zip(wanted, rows, strict=True) if run.unique_key is None]
     ids: list[int] = []
-    for start in range(0, len(rows), _CHUNK):
-        ids.extend(store.dialect.insert_new(connection, runs, rows[start : start + _CHUNK], runs.c.id))
-    if ids:
+    for start in range(0, len(plain), _CHUNK):
+        ids.extend(store.dialect.insert_new(connection, runs, plain[start : start + _CHUNK], runs.c.id))
+    unique = add_unique(connection, store.dialect, _unique_rows(wanted, rows))
+    ids.extend(found.id for found in unique.values() if found.outcome is Outcome.QUEUED)
+    if ids or unique:
         store.dialect.notify(connection, [Topic.RUNS])
-    return tuple(ids)
+    return tuple(sorted(ids))
+
+
+def enqueue_each(
+    connection: Connection, store: Database, wanted: Sequence[NewRun], *, created_by: CreatedBy
+) -> tuple[Enqueued, ...]:
+    """Queue the runs in the caller's transaction and return what became of each, in their order; see `enqueue_in`."""
+    rows = _rows(connection, store, wanted, created_by, None)
+    came_to = add_unique(connection, store.dialect, _unique_rows(wanted, rows))
+    plain = [place for place, run in enumerate(wanted) if run.unique_key is None]
+    for start in range(0, len(plain), _CHUNK):
+        places = plain[start : start + _CHUNK]
+        ids = store.dialect.insert_new(connection, runs, [rows[place] for place in places], runs.c.id)
+        came_to |= {place: Enqueued(run_id, Outcome.QUEUED) for place, run_id in zip(places, ids, strict=True)}
+    if came_to:
+        store.dialect.notify(connection, [Topic.RUNS])
+    return tuple(came_to[place] for place in range(len(wanted)))
 
 
 def child_key(text: str) -> str:
@@ -97,6 +122,28 @@ def child_key(text: str) -> str:
         return text
     digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return f"{text[: _LONGEST_KEY - len(digest) - 1]}…{digest}"
+
+
+def _rows(
+    connection: Connection,
+    store: Database,
+    wanted: Sequence[NewRun],
+    created_by: CreatedBy,
+    parent_id: int | None,
+) -> list[dict[str, Any]]:
+    if not wanted:
+        return []
+    templates = _templates(connection, {run.job for run in wanted if run.job is not None})
+    now = connection.execute(select(store.dialect.now())).scalar_one()
+    return [_row(run, _template(run, templates), now, created_by, parent_id) for run in wanted]
+
+
+def _unique_rows(wanted: Sequence[NewRun], rows: Sequence[dict[str, Any]]) -> list[UniqueRow]:
+    return [
+        UniqueRow(place, run.unique_key, run.unique_period, OnConflict(run.on_conflict), row)
+        for place, (run, row) in enumerate(zip(wanted, rows, strict=True))
+        if run.unique_key is not None
+    ]
 
 
 def _templates(connection: Connection, jobs: Iterable[str]) -> dict[str, _Template]:
@@ -150,7 +197,7 @@ def _row(
         "params": {**template.params, **run.params},
         "available_at": run.available_at or now + (run.delay or timedelta(0)),
         "timeout_seconds": timeout,
-        "retry": template.retry,
+        "retry": {**template.retry, **_backoff(run.backoff)},
         "state": RunState.QUEUED.value,
         "max_attempts": template.max_attempts if run.max_attempts is None else run.max_attempts,
         "created_at": now,
@@ -158,4 +205,12 @@ def _row(
         "unique_key": run.unique_key,
         "parent_id": parent_id,
         "child_key": None if parent_id is None or run.key is None else child_key(run.key),
+        "tags": list(run.tags) or None,
+        "metadata": dict(run.metadata) if run.metadata else None,
     }
+
+
+def _backoff(given: Mapping[str, JsonValue] | str | None) -> dict[str, JsonValue]:
+    if given is None:
+        return {}
+    return {"backoff": str(given)} if isinstance(given, str) else dict(given)

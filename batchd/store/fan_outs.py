@@ -22,7 +22,7 @@ from batchd.domain.run import UNFINISHED, CreatedBy, RunState
 from batchd.domain.template import filled
 from batchd.errors import JobError
 from batchd.store import outbox
-from batchd.store.enqueue import NewRun, enqueue_in
+from batchd.store.enqueue import NewRun, enqueue_each
 from batchd.store.schema import fan_outs, runs
 
 _AT_ONCE = 50
@@ -110,9 +110,9 @@ def _complete_one(connection: Connection, store: Database, row: Any) -> Complete
     queued, error = None, None
     if row.closed_at is not None and row.on_complete is not None:
         try:
-            (queued,) = enqueue_in(
-                connection, store, [_run_of(row.on_complete, row.run_id, children)], created_by=CreatedBy.JOB
-            )
+            wanted = [_run_of(row.on_complete, row.run_id, children)]
+            (enqueued,) = enqueue_each(connection, store, wanted, created_by=CreatedBy.JOB)
+            queued = enqueued.id
         except JobError as problem:
             error = problem.message
     connection.execute(
@@ -130,7 +130,7 @@ def _complete_one(connection: Connection, store: Database, row: Any) -> Complete
 
 
 def _spec_of(run: NewRun) -> JsonObject:
-    spec: dict[str, Any] = {key: value for key, value in dataclasses.asdict(run).items() if value not in (None, {})}
+    spec: dict[str, Any] = {key: value for key, value in dataclasses.asdict(run).items() if value not in (None, {}, ())}
     spec |= {name: value.total_seconds() for name, value in spec.items() if isinstance(value, timedelta)}
     if run.available_at is not None:
         spec["available_at"] = run.available_at.isoformat()
@@ -139,7 +139,7 @@ def _spec_of(run: NewRun) -> JsonObject:
 
 def _run_of(spec: JsonObject, run_id: int, children: Mapping[str, int]) -> NewRun:
     known: dict[str, Any] = dict(spec)
-    for name in ("timeout", "delay"):
+    for name in ("timeout", "delay", "unique_period"):
         if name in known:
             known[name] = timedelta(seconds=known[name])
     if "available_at" in known:

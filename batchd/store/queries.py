@@ -62,6 +62,9 @@ class RunView:
     created_by: str
     parent_id: int | None
     child_key: str | None
+    unique_key: str | None
+    tags: list[str] | None
+    metadata: JsonObject | None
 
     @property
     def is_final(self) -> bool:
@@ -133,10 +136,11 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list: of one job or parent, in some states, not finished before a moment, older than an id."""
+    """Which runs to list: of one job or parent, with all tags, in some states, not finished before a moment, older."""
 
     job: str | None = None
     parent: int | None = None
+    tags: frozenset[str] = frozenset()
     states: frozenset[str] = frozenset()
     since: datetime | None = None
     before_id: int | None = None
@@ -237,6 +241,8 @@ def list_runs(database: Database, wanted: RunFilter) -> tuple[RunView, ...]:
         statement = statement.where(runs.c.schedule_id == wanted.job)
     if wanted.parent is not None:
         statement = statement.where(runs.c.parent_id == wanted.parent)
+    for tag in sorted(wanted.tags):
+        statement = statement.where(database.dialect.json_list_has(runs.c.tags, tag))
     if wanted.states:
         statement = statement.where(runs.c.state.in_(sorted(wanted.states)))
     if wanted.since is not None:

@@ -30,7 +30,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
@@ -133,6 +133,8 @@ runs = Table(
     Column("created_by", String, nullable=False),
     Column("parent_id", BigId),
     Column("child_key", Text),
+    Column("tags", Json),
+    Column("metadata", Json),
     UniqueConstraint("schedule_id", "scheduled_for", name="batchd_runs_fire_key"),
     _one_of("state", RunState),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -141,7 +143,8 @@ runs = Table(
     comment=(
         "The ledger. attempt: attempts used up; fence: claims so far; losses: claims in a row that ended without "
         "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until. "
-        "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run."
+        "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run. "
+        "tags: a list of texts; metadata: an object; both are whatever the one who queued it wrote."
     ),
 )
 _UNFINISHED = text("state IN ('queued', 'running')")
@@ -179,6 +182,13 @@ Index(
     unique=True,
     postgresql_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
     sqlite_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
+)
+Index(
+    "batchd_runs_unique_succeeded",  # enqueue with a period: did a run of the unique key succeed in it
+    runs.c.unique_key,
+    runs.c.created_at,
+    postgresql_where=text("state = 'succeeded' AND unique_key IS NOT NULL"),
+    sqlite_where=text("state = 'succeeded' AND unique_key IS NOT NULL"),
 )
 Index(
     "batchd_runs_unfinished",  # planner: does the schedule have an unfinished run
@@ -289,6 +299,22 @@ workers = Table(
     Column("heartbeat_at", UtcTimestamp, nullable=False),
     CheckConstraint("state IN ('running', 'draining', 'stopped')", name="state"),
     comment="Daemons. process_started: clock ticks since boot, from /proc/PID/stat, which tells a reused pid apart.",
+)
+
+catalog = Table(
+    "batchd_catalog",
+    metadata,
+    Column("sort", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("params", Json),
+    Column("seen_at", UtcTimestamp, nullable=False),
+    PrimaryKeyConstraint("sort", "name"),
+    CheckConstraint("sort IN ('kind', 'queue')", name="sort"),
+    comment=(
+        "The kinds and queues that daemons know, so that whoever enqueues is told of a wrong name. "
+        "params: of a kind the names that it takes (known; NULL: any), needs (required) and keeps secret (secret). "
+        "seen_at: when a daemon with it started last."
+    ),
 )
 
 checkpoint_metadata = MetaData()

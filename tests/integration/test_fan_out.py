@@ -248,6 +248,29 @@ def test_nothing_to_do_is_complete_too(store: Database, context: DirectContext) 
     assert loop.run_once(SystemClock().now()) == timedelta(seconds=5)
 
 
+def test_what_follows_may_be_there_already(store: Database, context: DirectContext) -> None:
+    """A run of its unique key stands for it; else it gets what was written of tags, metadata and backoff."""
+    follow = NewRun(
+        kind="noop",
+        unique_key="only",
+        unique_period=timedelta(hours=1),
+        tags=("after",),
+        metadata={"by": "fan-out"},
+        backoff={"delay_seconds": 2.0},
+    )
+    with context.children(on_complete=follow):
+        pass
+    set_state(store, context.run_id, "succeeded")
+    (there,) = enqueue(store, [NewRun(kind="noop", unique_key="only")], created_by=CreatedBy.API)
+    (completed,) = fan_outs.complete(store)
+    assert (completed.on_complete, completed.error) == (there, None)
+    execute(store, f"DELETE FROM batchd_runs WHERE id = {there}", "UPDATE batchd_fan_outs SET done_at = NULL")
+    (completed,) = fan_outs.complete(store)
+    assert completed.on_complete is not None
+    run = run_row(store, completed.on_complete)
+    assert (run["tags"], run["metadata"], run["retry"]["delay_seconds"]) == (["after"], {"by": "fan-out"}, 2.0)
+
+
 def test_what_follows_and_cannot_be_queued_is_told(store: Database, context: DirectContext) -> None:
     """A job that was removed meanwhile: the fan-out is done, and its result says what is missing."""
     fan_out(context, on_complete={"job": "greet"})
@@ -293,6 +316,17 @@ def test_a_unique_key_lets_one_unfinished_run_through(store: Database) -> None:
     assert len(ids) == 1
     set_state(store, ids[0], "succeeded")
     assert len(enqueue(store, [NewRun(kind="noop", unique_key="only")], created_by=CreatedBy.API)) == 1
+
+
+def test_a_child_with_a_unique_key_is_queued_once_too(store: Database, context: DirectContext) -> None:
+    """Added again, after it has ended and its unique key is free: there is one for its parent already."""
+    with context.children() as children:
+        wanted = [NewRun(kind="noop", key=key, unique_key=f"u{key}") for key in "ab"]
+        assert children.add(wanted) == 2
+        for child in children_of(store, context.run_id):
+            set_state(store, child.id, "succeeded")
+        assert children.add(wanted) == 0
+        assert children.add([*wanted, NewRun(kind="noop", key="c", unique_key="ua")]) == 1
 
 
 def test_long_keys_stay_apart(store: Database, context: DirectContext) -> None:

@@ -53,6 +53,9 @@ RUN = RunView(
     created_by="cli",
     parent_id=None,
     child_key=None,
+    unique_key=None,
+    tags=None,
+    metadata=None,
 )
 
 

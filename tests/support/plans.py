@@ -1,0 +1,53 @@
+"""What a statement reads, as the database itself tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+
+from batchd.db.engine import Database
+
+
+@contextmanager
+def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the SELECT statements on runs that the block executes."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "FROM batchd_runs" in statement and "UPDATE batchd_runs" not in statement:
+            seen.append((statement, parameters))
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
+
+
+def rows_read(store: Database, statement: str, parameters: Any) -> int:
+    """How many rows of `batchd_runs` the statement reads, filtered ones included (PostgreSQL)."""
+    with store.writing() as connection:
+        store.dialect.follow_order(connection)
+        told = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+    plan = (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
+    return sum(
+        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        for node in _nodes(plan)
+        if node.get("Relation Name") == "batchd_runs"
+    )
+
+
+def plan_of(store: Database, statement: str, parameters: Any) -> list[str]:
+    """The steps of the statement's plan (SQLite)."""
+    with store.reading() as connection:
+        return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
