@@ -246,4 +246,6 @@ def engine_settings(config: Config) -> EngineSettings:
         lease=LEASE,
         reap_every=REAP_EVERY,
         shutdown_grace=daemon.shutdown_grace,
+        rules={name: queue.rules() for name, queue in config.settings.queues.items()},
+        queue_order=daemon.queue_order,
     )

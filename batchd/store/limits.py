@@ -1,0 +1,202 @@
+"""Limits over all daemons: paused queues, places, keys, mutexes, rates; asked and kept inside the claim's transaction.
+
+A place is the running run itself, so a daemon that dies gives its places back with its runs, and nothing can leak. A
+rate is a sliding window: rows that say how many runs began and until when they count. One lock makes daemons decide one
+after the other, and is taken only where a limit is shared.
+
+A run whose mutex or key is full when its turn comes is *parked*: it gets the limit's name in `waits_for` and leaves the
+claim's index, so that a million of them cost the others nothing. When the limit has room again, the next claim lets as
+many of the best of them back. A name that no rule knows any more has room for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, delete, func, select, update
+
+from batchd.db.engine import Database
+from batchd.domain.queue import NO_RULES, QueueRules, Rate
+from batchd.domain.run import RunState
+from batchd.store.schema import queues, rate_starts, runs
+
+PARK_AT_ONCE = 1_000
+_LET_BACK_AT_ONCE = 500
+_LOCK = "limits"
+_NO_LIMIT = 1 << 30
+_MUTEX, _KEY, _QUEUE = "mutex:", "key:", "queue:"
+_SEPARATOR = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Which of the candidates may be claimed; `blocked` says of each other one what it waits for."""
+
+    chosen: list[int]
+    blocked: dict[str, list[int]]
+
+
+def limits_of(row: Any, rules: QueueRules) -> list[str]:
+    """Return the names of the limits that the run shares with runs of its mutex and of its key."""
+    names = []
+    if row.mutex is not None:
+        names.append(_MUTEX + row.mutex)
+    if row.limit_key is not None and rules.is_keyed:
+        names.append(f"{_KEY}{row.queue}{_SEPARATOR}{row.limit_key}")
+    return names
+
+
+class Limits:
+    """The limits as one claim sees them; lives as long as its transaction."""
+
+    def __init__(self, connection: Connection, store: Database, rules: Mapping[str, QueueRules]) -> None:
+        self._connection = connection
+        self._store = store
+        self._rules = rules
+        self._is_locked = False
+        self._room: dict[str, int] = {}
+
+    def lock(self) -> None:
+        """Keep other daemons from deciding about shared limits until the transaction ends."""
+        if not self._is_locked:
+            self._store.dialect.lock_for_transaction(self._connection, _LOCK)
+            self._is_locked = True
+
+    def queue_room(self, names: Collection[str]) -> dict[str, int]:
+        """Return how many more runs may begin of each of the queues that is paused or has a shared limit."""
+        shared = [name for name in names if self._rules.get(name, NO_RULES).is_shared]
+        if shared:
+            self.lock()
+        room = {
+            name: limit - self._running(runs.c.queue == name)
+            for name in shared
+            if (limit := self._rules[name].max_running) is not None
+        }
+        for name in shared:
+            rate = self._rules[name].rate
+            if rate is not None:
+                room[name] = min(room.get(name, _NO_LIMIT), self._rate_room(_QUEUE + name, rate))
+        paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
+        return room | dict.fromkeys(self._connection.execute(paused).scalars(), 0)
+
+    def admit(self, rows: Iterable[Any], room: Mapping[str, int], limit: int) -> Admitted:
+        """Go through the candidates, the best first, and choose at most `limit`; `room` is that of their queues."""
+        left, keys = dict(room), set[str]()
+        admitted = Admitted([], {})
+        for row in rows:
+            if len(admitted.chosen) >= limit:
+                break
+            if left.get(row.queue, 1) <= 0 or row.concurrency_key in keys:
+                continue
+            names = limits_of(row, self._rules.get(row.queue, NO_RULES))
+            full = next((name for name in names if self._room_of(name) <= 0), None)
+            if full is not None:
+                admitted.blocked.setdefault(full, []).append(row.id)
+                continue
+            for name in names:
+                self._room[name] -= 1
+            if row.concurrency_key is not None:
+                keys.add(row.concurrency_key)
+            if row.queue in left:
+                left[row.queue] -= 1
+            admitted.chosen.append(row.id)
+        return admitted
+
+    def park(self, admitted: Admitted, heads: Mapping[str, Select[Any]]) -> None:
+        """Take the blocked runs out of the way, and what waits right behind them in their queues for the same limits.
+
+        `heads` are the queues' best runs by name; they are locked there, if nobody else holds them.
+        """
+        blocked, chosen = admitted.blocked, set(admitted.chosen)
+        parked = {name: list(ids) for name, ids in blocked.items()}
+        for queue, head in heads.items():
+            rules = self._rules.get(queue, NO_RULES)
+            for row in self._connection.execute(head.limit(PARK_AT_ONCE)):
+                full = next((name for name in limits_of(row, rules) if name in blocked), None)
+                if full is not None and row.id not in chosen:
+                    parked[full].append(row.id)
+        for name, ids in parked.items():
+            self._connection.execute(update(runs).where(runs.c.id.in_(ids)).values(waits_for=name))
+
+    def let_back(self) -> None:
+        """Bring back as many parked runs as the limits that they wait for have room, the best of each first."""
+        for name in self._waited_for():
+            self.lock()
+            room = min(self._room_of(name), _LET_BACK_AT_ONCE)
+            if room <= 0:
+                continue
+            best = (
+                select(runs.c.id)
+                .where(runs.c.state == RunState.QUEUED.value, runs.c.waits_for == name)
+                .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
+                .limit(room)
+                .with_for_update(skip_locked=True)
+            )
+            ids = self._connection.execute(best).scalars().all()
+            self._connection.execute(update(runs).where(runs.c.id.in_(ids)).values(waits_for=None))
+
+    def count_starts(self, taken: Sequence[Any]) -> None:
+        """Note in the sliding windows that these runs begin."""
+        counts: dict[tuple[str, Rate], int] = {}
+        for row in taken:
+            rules = self._rules.get(row.queue, NO_RULES)
+            if rules.rate is not None:
+                pair = (_QUEUE + row.queue, rules.rate)
+                counts[pair] = counts.get(pair, 0) + 1
+            if rules.rate_per_key is not None and row.limit_key is not None:
+                pair = (f"{_KEY}{row.queue}{_SEPARATOR}{row.limit_key}", rules.rate_per_key)
+                counts[pair] = counts.get(pair, 0) + 1
+        now = self._store.dialect.now
+        for (name, rate), count in counts.items():
+            self._connection.execute(
+                delete(rate_starts).where(rate_starts.c.name == name, rate_starts.c.counts_until < now())
+            )
+            until = self._store.dialect.now_plus(rate.period.total_seconds())
+            self._connection.execute(rate_starts.insert().values(name=name, count=count, counts_until=until))
+
+    def _room_of(self, name: str) -> int:
+        """Return how many more runs may share the limit, those counted that this claim has chosen."""
+        if name not in self._room:
+            self.lock()
+            self._room[name] = self._ask_room(name)
+        return self._room[name]
+
+    def _ask_room(self, name: str) -> int:
+        if name.startswith(_MUTEX):
+            return 1 - self._running(runs.c.mutex == name.removeprefix(_MUTEX), runs.c.mutex.is_not(None))
+        queue, separator, key = name.removeprefix(_KEY).partition(_SEPARATOR)
+        rules = self._rules.get(queue, NO_RULES)
+        room = _NO_LIMIT
+        if separator and rules.max_running_per_key is not None:
+            room = rules.max_running_per_key - self._running(runs.c.queue == queue, runs.c.limit_key == key)
+        if separator and rules.rate_per_key is not None:
+            room = min(room, self._rate_room(name, rules.rate_per_key))
+        return room
+
+    def _running(self, *which: Any) -> int:
+        counted = select(func.count()).select_from(runs).where(runs.c.state == RunState.RUNNING.value, *which)
+        return int(self._connection.execute(counted).scalar_one())
+
+    def _rate_room(self, name: str, rate: Rate) -> int:
+        began = select(func.coalesce(func.sum(rate_starts.c.count), 0)).where(
+            rate_starts.c.name == name, rate_starts.c.counts_until >= self._store.dialect.now()
+        )
+        return rate.count - int(self._connection.execute(began).scalar_one())
+
+    def _waited_for(self) -> list[str]:
+        """Return the limits that parked runs wait for, hopping from one to the next through the index."""
+        parked = and_(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_not(None))
+        # ORDER BY and LIMIT instead of min(): `follow_order` ties them to the index, whatever statistics say.
+        lowest = select(runs.c.waits_for).where(parked).order_by(runs.c.waits_for).limit(1)
+        first = select(lowest.scalar_subquery().label("name")).cte("names", recursive=True)
+        following = lowest.where(runs.c.waits_for > first.c.name).scalar_subquery()
+        names = first.union_all(select(following).where(first.c.name.is_not(None)))
+        return list(self._connection.execute(select(names.c.name).where(names.c.name.is_not(None))).scalars())
+
+
+def is_anything_parked(connection: Connection) -> bool:
+    """Return whether a run waits for a limit."""
+    parked = select(runs.c.id).where(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_not(None)).limit(1)
+    return connection.execute(parked).first() is not None
