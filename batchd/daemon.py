@@ -130,7 +130,12 @@ class Daemon:
             mail=config.mail,
         )
         daemon = config.settings.daemon
-        retention = Retention(daemon.keep_runs, daemon.keep_for, daemon.keep_events)
+        retention = Retention(
+            daemon.keep_runs,
+            daemon.keep_for,
+            daemon.keep_events,
+            {str(state): age for state, age in daemon.keep.items()},
+        )
         self._scheduler = Scheduler(
             store, SchedulerSettings(retention), clock, on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS}))
         )

@@ -35,13 +35,15 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Jobs and runs": {
         "jobs": Entry("inspect", "jobs", "List the jobs: next run, last state, duration."),
         "runs": Entry("inspect", "runs", "List runs, newest first."),
+        "queues": Entry("queues", "queues", "List the queues: what waits, what runs, limits, pauses."),
         "show": Entry("inspect", "show", "Show a run: attempts, progress, result, error, log lines."),
         "trigger": Entry("control", "trigger", "Run a job now."),
-        "pause": Entry("control", "pause", "Stop a job's schedule until it is resumed."),
-        "resume": Entry("control", "resume", "Let a paused job's schedule go on."),
+        "pause": Entry("control", "pause", "Stop a job's schedule, or a queue, until it is resumed."),
+        "resume": Entry("control", "resume", "Let a paused job's schedule, or a paused queue, go on."),
         "cancel": Entry("control", "cancel", "Cancel a queued run, or stop a running one."),
         "report": Entry("report", "report", "Look at a report before it is mailed: `report preview JOB`."),
-        "retry": Entry("control", "retry", "Run a failed, cancelled, missed or quarantined run again."),
+        "retry": Entry("retry", "retry", "Run failed, cancelled, missed or quarantined runs again."),
+        "discard": Entry("retry", "discard", "Put failed or waiting runs away for good."),
     },
     "Data": {
         "import": Entry("import_csv", "import_csv", "Import a CSV file into a table, without a daemon."),

@@ -77,7 +77,9 @@ def test_all_daemons_share_a_queues_places(store: Database) -> None:
     end(store, first[0])
     assert len(take(store, 9, "b", rules)) == 1
     with store.writing() as connection:
-        connection.execute(update(runs).where(runs.c.worker == "a").values(lease_until=store.dialect.now_plus(-60)))
+        connection.execute(
+            update(runs).where(runs.c.id == first[1].run_id).values(lease_until=store.dialect.now_plus(-60))
+        )
     assert leases.reap_expired(store, mine=[]) == (first[1].run_id,)
     assert len(take(store, 9, "b", rules)) == 1
 
