@@ -235,7 +235,7 @@ class JobSettings(Section):
     remove_on_success: bool = Field(
         False,
         description="true: runs that succeeded go when retention next looks (every 10 minutes), but for the newest. "
-        "The same as `keep = {succeeded = 0}`.",
+        'The same as `keep = {succeeded = "0s"}`.',
     )
 
     @field_validator("timezone")
