@@ -229,13 +229,13 @@ class JobSettings(Section):
         max_length=200,
         description='What the queue\'s limits per key go by: a text with parameters in braces, "{customer}".',
     )
-    keep: dict[FinalState, Duration] = Field(
+    keep_for: dict[FinalState, Duration] = Field(
         default_factory=dict, description="How long this job's runs are kept, by state, instead of the daemon's rule."
     )
     remove_on_success: bool = Field(
         False,
         description="true: runs that succeeded go when retention next looks (every 10 minutes), but for the newest. "
-        'The same as `keep = {succeeded = "0s"}`.',
+        'The same as `keep_for = {succeeded = "0s"}`.',
     )
 
     @field_validator("timezone")
@@ -244,8 +244,8 @@ class JobSettings(Section):
         return None if value is None else checked_zone(value)
 
     def kept_seconds(self) -> dict[str, float] | None:
-        """Return `keep` with `remove_on_success` in it, in seconds; None when both are unset."""
-        kept = {str(state): age.total_seconds() for state, age in self.keep.items()}
+        """Return `keep_for` with `remove_on_success` in it, in seconds; None when both are unset."""
+        kept = {str(state): age.total_seconds() for state, age in self.keep_for.items()}
         return (kept | {"succeeded": 0.0} if self.remove_on_success else kept) or None
 
     def catch_up_policy(self) -> CatchUpPolicy:

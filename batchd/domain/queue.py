@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from random import Random
 from typing import Any, Protocol, TypeVar
 
 from batchd.domain.quantities import parse_duration
@@ -72,9 +71,12 @@ class Waiting(Protocol):
 
 W = TypeVar("W", bound=Waiting)
 
+Draw = Callable[[Sequence[str], Sequence[int]], str]
+"""Draws one of the names, each with the chance of its weight."""
+
 
 def in_turn(
-    waiting: Sequence[W], rules: Mapping[str, QueueRules], order: QueueOrder, limit: int, random: Random
+    waiting: Sequence[W], rules: Mapping[str, QueueRules], order: QueueOrder, limit: int, draw: Draw
 ) -> list[W]:
     """Return the runs in the order in which they may be claimed.
 
@@ -94,7 +96,7 @@ def in_turn(
     drawn: list[W] = []
     while len(drawn) < limit and left:
         names = sorted(left)
-        name = random.choices(names, [rules.get(each, NO_RULES).weight for each in names])[0]
+        name = draw(names, [rules.get(each, NO_RULES).weight for each in names])
         drawn.append(left[name].pop())
         if not left[name]:
             del left[name]

@@ -113,9 +113,12 @@ class Dispatcher(Loop):
         self._blocked_pause = blocked_pause(settings)
         self._unreturned: list[RunningAttempt] = []
         self._has_lost_track = False
+        self.is_dry = False
+        """Whether, when it last looked, no run waited that a free thread could begin. Any thread may ask."""
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Claim what the threads can take, and return how long nothing new can be expected."""
+        self.is_dry = False
         if self._has_lost_track:
             self._find_orphans()
         self._unreturned += self._waiting.take_back_stale()
@@ -124,10 +127,15 @@ class Dispatcher(Loop):
         wanted = self._waiting.wanted()
         if wanted <= 0:
             return timedelta(seconds=_START_WITHIN_SECONDS) if self._waiting.count() else _LOOK_AT_LEAST_EVERY
-        claimed = self._claim(min(wanted, _MOST_AHEAD))
-        if claimed:
+        wanted = min(wanted, _MOST_AHEAD)
+        claimed = self._claim(wanted)
+        if claimed == wanted:
             return timedelta(0)
         expected = claims.next_available_at(self._store)
+        # NOTIFY tells of every run that is queued later; SQLite's poll takes longer than a look.
+        self.is_dry = self._store.dialect.name == "postgresql" and expected != timedelta(0)
+        if claimed and expected == timedelta(0):
+            return timedelta(0)
         if expected is None:
             return _LOOK_AT_LEAST_EVERY
         # Zero: it is claimable but for a limit. One whose end is a run's wakes us if the run is ours; the others and

@@ -17,8 +17,10 @@ from sqlalchemy import (
     String,
     and_,
     cast,
+    false,
     func,
     literal,
+    not_,
     or_,
     select,
     update,
@@ -120,6 +122,7 @@ def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> t
     with store.writing() as connection:
         store.dialect.follow_order(connection)
         limits = Limits(connection, store, request.rules)
+        limits.look()
         limits.let_back()
         for _ in range(_PARKING_ROUNDS):
             chosen, has_blocked = _choose(connection, store, request, limits, only)
@@ -132,13 +135,16 @@ def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> t
             if chosen:
                 # All of them were too late, and are `missed` now: look at those behind them.
                 _expire(connection, store, runs.c.id.in_(_late_ids(store)))
+            limits.look()
     return (), has_parked
 
 
 def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
     with store.writing() as connection:
         store.dialect.follow_order(connection)
-        chosen, _ = _choose(connection, store, request, Limits(connection, store, request.rules))
+        limits = Limits(connection, store, request.rules)
+        limits.look()
+        chosen, _ = _choose(connection, store, request, limits)
     claimed: list[Claim] = []
     for run_id in chosen:
         try:
@@ -179,7 +185,7 @@ def _choose(
 
     Queue by queue, each in the order of `batchd_runs_claim`: what waits in a queue that is full is not even looked at.
     """
-    waiting = _queues_with_runs(connection)
+    waiting = limits.waiting_queues()
     shared = limits.queue_room(waiting)
     room = {
         queue: max(0, min(each.get(queue, request.limit) for each in (request.room, shared)))
@@ -191,25 +197,19 @@ def _choose(
         most = min(request.limit, room.get(queue, request.limit))
         if most:
             found.extend(connection.execute(_best_of(store, queue, only).limit(most)))
-    admitted = limits.admit(
-        in_turn(found, request.rules, request.order, request.limit, request.random), room, request.limit
+    ordered = in_turn(
+        found,
+        request.rules,
+        request.order,
+        request.limit,
+        lambda names, weights: request.random.choices(names, weights)[0],
     )
+    admitted = limits.admit(ordered, room, request.limit)
     if admitted.blocked and only is None:
         queue_of = {row.id: row.queue for row in found}
         behind = {queue_of[run_id] for ids in admitted.blocked.values() for run_id in ids}
         limits.park(admitted, {queue: _best_of(store, queue) for queue in sorted(behind)})
     return admitted.chosen, bool(admitted.blocked)
-
-
-def _queues_with_runs(connection: Connection) -> list[str]:
-    """Return the queues in which a run is queued, hopping from one to the next through the index."""
-    queued = and_(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_(None))
-    # ORDER BY and LIMIT instead of min(): `follow_order` ties them to the index, whatever statistics say.
-    lowest = select(runs.c.queue).where(queued).order_by(runs.c.queue).limit(1)
-    first = select(lowest.scalar_subquery().label("queue")).cte("queues", recursive=True)
-    following = lowest.where(runs.c.queue > first.c.queue).scalar_subquery()
-    queues = first.union_all(select(following).where(first.c.queue.is_not(None)))
-    return list(connection.execute(select(queues.c.queue).where(queues.c.queue.is_not(None))).scalars())
 
 
 def _best_of(store: Database, queue: str, only: int | None = None) -> Select[Any]:
@@ -241,10 +241,9 @@ def _take(
     connection: Connection, store: Database, request: ClaimRequest, limits: Limits, chosen: Sequence[int]
 ) -> tuple[Claim, ...]:
     now = store.dialect.now()
-    late = _expire(connection, store, runs.c.id.in_(chosen))
     taken = connection.execute(
         update(runs)
-        .where(runs.c.id.in_([run_id for run_id in chosen if run_id not in late]))
+        .where(runs.c.id.in_(chosen), not_(_too_late(store)))
         .values(
             state=RunState.RUNNING.value,
             reason=None,
@@ -272,6 +271,8 @@ def _take(
             runs.c.limit_key,
         )
     ).all()
+    if len(taken) < len(chosen):
+        _expire(connection, store, runs.c.id.in_(chosen))
     if not taken:
         return ()
     limits.count_starts(taken)
@@ -286,8 +287,8 @@ def _take(
 def _too_late(store: Database) -> ColumnElement[bool]:
     return and_(
         runs.c.state == RunState.QUEUED.value,
-        runs.c.start_deadline_at.is_not(None),
-        runs.c.start_deadline_at < store.dialect.now(),
+        # Never NULL, so that its opposite is just that.
+        func.coalesce(runs.c.start_deadline_at < store.dialect.now(), false()),
         runs.c.attempt == 0,
         runs.c.fence == 0,
     )

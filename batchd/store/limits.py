@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, delete, func, literal, select, union_all, update
 
 from batchd.db.engine import Database
 from batchd.domain.queue import NO_RULES, QueueRules, Rate
@@ -57,6 +57,28 @@ class Limits:
         self._rules = rules
         self._is_locked = False
         self._room: dict[str, int] = {}
+        self._waiting: list[str] = []
+        self._waited_for: list[str] = []
+        self._paused: list[str] = []
+
+    def look(self) -> None:
+        """Ask, in one statement, where runs wait: in which queues, for which limits, and which queues are paused."""
+        queued = runs.c.state == RunState.QUEUED.value
+        asked = union_all(
+            _each(runs.c.queue, and_(queued, runs.c.waits_for.is_(None))),
+            _each(runs.c.waits_for, and_(queued, runs.c.waits_for.is_not(None))),
+            select(literal("paused"), queues.c.name).where(queues.c.paused_at.is_not(None)),
+        )
+        found: dict[str, list[str]] = {}
+        for what, name in self._connection.execute(asked):
+            found.setdefault(what, []).append(name)
+        self._waiting = found.get("queue", [])
+        self._waited_for = found.get("waits_for", [])
+        self._paused = found.get("paused", [])
+
+    def waiting_queues(self) -> list[str]:
+        """Return the queues in which a run may begin but for their limits, as of the last look."""
+        return self._waiting
 
     def lock(self) -> None:
         """Keep other daemons from deciding about shared limits until the transaction ends."""
@@ -78,8 +100,7 @@ class Limits:
             rate = self._rules[name].rate
             if rate is not None:
                 room[name] = min(room.get(name, _NO_LIMIT), self._rate_room(_QUEUE + name, rate))
-        paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
-        return room | dict.fromkeys(self._connection.execute(paused).scalars(), 0)
+        return room | dict.fromkeys(self._paused, 0)
 
     def admit(self, rows: Iterable[Any], room: Mapping[str, int], limit: int) -> Admitted:
         """Go through the candidates, the best first, and choose at most `limit`; `room` is that of their queues."""
@@ -122,7 +143,7 @@ class Limits:
 
     def let_back(self) -> None:
         """Bring back as many parked runs as the limits that they wait for have room, the best of each first."""
-        for name in self._waited_for():
+        for name in self._waited_for:
             self.lock()
             room = min(self._room_of(name), _LET_BACK_AT_ONCE)
             if room <= 0:
@@ -136,6 +157,8 @@ class Limits:
             )
             ids = self._connection.execute(best).scalars().all()
             self._connection.execute(update(runs).where(runs.c.id.in_(ids)).values(waits_for=None))
+        if self._is_locked:
+            self.look()
 
     def count_starts(self, taken: Sequence[Any]) -> None:
         """Note in the sliding windows that these runs begin."""
@@ -185,15 +208,17 @@ class Limits:
         )
         return rate.count - int(self._connection.execute(began).scalar_one())
 
-    def _waited_for(self) -> list[str]:
-        """Return the limits that parked runs wait for, hopping from one to the next through the index."""
-        parked = and_(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_not(None))
-        # ORDER BY and LIMIT instead of min(): `follow_order` ties them to the index, whatever statistics say.
-        lowest = select(runs.c.waits_for).where(parked).order_by(runs.c.waits_for).limit(1)
-        first = select(lowest.scalar_subquery().label("name")).cte("names", recursive=True)
-        following = lowest.where(runs.c.waits_for > first.c.name).scalar_subquery()
-        names = first.union_all(select(following).where(first.c.name.is_not(None)))
-        return list(self._connection.execute(select(names.c.name).where(names.c.name.is_not(None))).scalars())
+
+def _each(column: Column[Any], which: ColumnElement[bool]) -> Select[Any]:
+    """Return the column's different values among the runs, hopping from one to the next through an index.
+
+    ORDER BY and LIMIT instead of min(): `follow_order` ties them to the index, whatever statistics say.
+    """
+    lowest = select(column).where(which).order_by(column).limit(1)
+    first = select(lowest.scalar_subquery().label("name")).cte(f"each_{column.name}", recursive=True)
+    following = lowest.where(column > first.c.name).scalar_subquery()
+    each = first.union_all(select(following).where(first.c.name.is_not(None)))
+    return select(literal(column.name).label("what"), each.c.name).where(each.c.name.is_not(None))
 
 
 def is_anything_parked(connection: Connection) -> bool:

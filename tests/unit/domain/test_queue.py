@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from batchd.domain.queue import QueueOrder, QueueRules, Rate, in_turn, names_in, parse_rate, resolved_key
+from batchd.domain.queue import Draw, QueueOrder, QueueRules, Rate, in_turn, names_in, parse_rate, resolved_key
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class Run:
 RULES = {"critical": QueueRules(priority=10, weight=5), "default": QueueRules(weight=4), "low": QueueRules(weight=1)}
 
 
+def drawing(seed: int) -> Draw:
+    """Draw with a fixed seed."""
+    random = Random(seed)
+    return lambda names, weights: random.choices(names, weights)[0]
+
+
 def flood(count: int) -> list[Run]:
     """So many waiting runs of each queue, the low ones the oldest."""
     return [
@@ -37,15 +43,15 @@ def flood(count: int) -> list[Run]:
 def test_a_strict_order_goes_by_queue_then_run_then_age() -> None:
     """Whatever a run's own priority, a queue of a higher one goes first."""
     runs = [Run("low", 1, 9), Run("default", 2), Run("default", 3, 5), Run("critical", 5), Run("critical", 4)]
-    ordered = in_turn(runs, {"critical": QueueRules(priority=1)}, QueueOrder.STRICT, 9, Random(1))
+    ordered = in_turn(runs, {"critical": QueueRules(priority=1)}, QueueOrder.STRICT, 9, drawing(1))
     assert [run.id for run in ordered] == [4, 5, 1, 3, 2]
 
 
 def test_a_weighted_order_gives_each_queue_its_share() -> None:
     """Over many draws of a fixed seed each queue has its weight's part within three standard deviations."""
-    random, counts = Random(20261125), Counter[str]()
+    draw, counts = drawing(20261125), Counter[str]()
     for _ in range(900):
-        counts.update(run.queue for run in in_turn(flood(10), RULES, QueueOrder.WEIGHTED, 10, random)[:10])
+        counts.update(run.queue for run in in_turn(flood(10), RULES, QueueOrder.WEIGHTED, 10, draw)[:10])
     for queue, share in {"critical": 0.5, "default": 0.4, "low": 0.1}.items():
         deviation = (9000 * share * (1 - share)) ** 0.5
         assert abs(counts[queue] - 9000 * share) < 3 * deviation + 30, counts
@@ -54,7 +60,7 @@ def test_a_weighted_order_gives_each_queue_its_share() -> None:
 def test_a_weighted_order_loses_nobody_and_keeps_the_order_within_a_queue() -> None:
     """What was not drawn comes after what was; each queue's own runs stay in order of priority and age."""
     runs = [*flood(5), Run("low", 999, priority=7)]
-    ordered = in_turn(runs, RULES, QueueOrder.WEIGHTED, 6, Random(3))
+    ordered = in_turn(runs, RULES, QueueOrder.WEIGHTED, 6, drawing(3))
     assert sorted(run.id for run in ordered) == sorted(run.id for run in runs)
     drawn = [run.id for run in ordered[:6] if run.queue == "critical"]
     assert drawn == sorted(drawn)
