@@ -263,6 +263,13 @@ class Settings(Section):
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
 
+    @field_validator("queues")
+    @classmethod
+    def _can_be_told_from_a_key(cls, value: dict[str, QueueSettings]) -> dict[str, QueueSettings]:
+        if any("/" in name for name in value):
+            raise ValueError("the name of a queue must not contain a /")
+        return value
+
 
 def checked_zone(name: str) -> str:
     """Return the name of the time zone; raises ValueError."""

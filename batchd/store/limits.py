@@ -24,6 +24,7 @@ from batchd.store.schema import queues, rate_starts, runs
 
 PARK_AT_ONCE = 1_000
 _LET_BACK_AT_ONCE = 500
+_ASKED_SINGLY = 5
 _LOCK = "limits"
 _NO_LIMIT = 1 << 30
 _MUTEX, _KEY, _QUEUE = "mutex:", "key:", "queue:"
@@ -143,6 +144,8 @@ class Limits:
 
     def let_back(self) -> None:
         """Bring back as many parked runs as the limits that they wait for have room, the best of each first."""
+        if len(self._waited_for) > _ASKED_SINGLY:
+            self._ask_rooms(self._waited_for)
         for name in self._waited_for:
             self.lock()
             room = min(self._room_of(name), _LET_BACK_AT_ONCE)
@@ -197,6 +200,27 @@ class Limits:
         if separator and rules.rate_per_key is not None:
             room = min(room, self._rate_room(name, rules.rate_per_key))
         return room
+
+    def _ask_rooms(self, names: Collection[str]) -> None:
+        """Do what `_ask_room` does for very many names, in three queries."""
+        self.lock()
+        is_running = runs.c.state == RunState.RUNNING.value
+        held = select(runs.c.mutex).where(is_running, runs.c.mutex.is_not(None))
+        used = dict.fromkeys((_MUTEX + mutex for mutex in self._connection.execute(held).scalars()), 1)
+        keyed = select(runs.c.queue, runs.c.limit_key, func.count()).where(is_running, runs.c.limit_key.is_not(None))
+        for queue, key, count in self._connection.execute(keyed.group_by(runs.c.queue, runs.c.limit_key)):
+            used[f"{_KEY}{queue}{_SEPARATOR}{key}"] = count
+        counting = rate_starts.c.counts_until >= self._store.dialect.now()
+        began = select(rate_starts.c.name, func.sum(rate_starts.c.count)).where(counting).group_by(rate_starts.c.name)
+        started = {name: int(count) for name, count in self._connection.execute(began).all()}
+        for name in names:
+            if name.startswith(_MUTEX):
+                self._room[name] = 1 - used.get(name, 0)
+                continue
+            rules = self._rules.get(name.removeprefix(_KEY).partition(_SEPARATOR)[0], NO_RULES)
+            places, rate = rules.max_running_per_key, rules.rate_per_key
+            room = _NO_LIMIT if places is None else places - used.get(name, 0)
+            self._room[name] = room if rate is None else min(room, rate.count - started.get(name, 0))
 
     def _running(self, *which: Any) -> int:
         counted = select(func.count()).select_from(runs).where(runs.c.state == RunState.RUNNING.value, *which)

@@ -160,6 +160,25 @@ def test_a_rate_of_a_key_is_for_each_key(store: Database) -> None:
     assert sorted(ids(got)) == [given[0], given[1], given[3], given[5]]
 
 
+def test_very_many_keys_are_asked_for_together(store: Database) -> None:
+    """Each with its own places and its own rate, as if it were the only one."""
+    rules = {"mail": QueueRules(max_running_per_key=1, rate_per_key=Rate(2, HOUR))}
+    keys = [f"k{number}" for number in range(8)]
+    wanted = [NewRun(kind="noop", queue="mail", limit_key=key) for key in keys for _ in range(4)]
+    given = enqueue(store, wanted, created_by=CreatedBy.CLI)
+    enqueue(store, [NewRun(kind="noop", mutex="m") for _ in range(2)], created_by=CreatedBy.CLI)
+    first = take(store, 50, "a", rules)
+    assert sorted(ids(first)) == sorted([*given[::4], first[-1].run_id])
+    assert take(store, 50, "b", rules) == ()
+    for each in first:
+        end(store, each)
+    second = take(store, 50, "b", rules)
+    assert len(second) == 9
+    for each in second:
+        end(store, each)
+    assert take(store, 50, "a", rules) == ()  # both starts of each key are used up
+
+
 def test_a_limit_that_left_the_config_holds_nobody(store: Database) -> None:
     """What waited for it comes back with the next claim."""
     rules = {"sync": QueueRules(max_running_per_key=1)}
