@@ -17,7 +17,7 @@ Positive = Annotated[Duration, Field(gt=timedelta(0))]
 
 
 def _rate(value: object) -> object:
-    return parse_rate(value) if isinstance(value, str) else value
+    return value if isinstance(value, Rate) else parse_rate(str(value))
 
 
 FinalState = Literal["succeeded", "failed", "cancelled", "skipped", "missed", "quarantined"]
