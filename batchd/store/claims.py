@@ -110,15 +110,14 @@ def claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
 
 def _claim_some(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
     for _ in range(_PARKING_TRANSACTIONS):
-        claimed, has_parked = _claim(store, request)
-        if claimed or not has_parked:
+        claimed, has_more = _claim(store, request)
+        if claimed or not has_more:
             return claimed
     return ()
 
 
 def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> tuple[tuple[Claim, ...], bool]:
-    """Return the claims, and whether others stood before a full limit and have been put aside."""
-    has_parked = False
+    """Return the claims, and whether there may be more behind runs that were too late or stood before a full limit."""
     with store.writing() as connection:
         store.dialect.follow_order(connection)
         limits = Limits(connection, store, request.rules)
@@ -126,17 +125,16 @@ def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> t
         limits.let_back()
         for _ in range(_PARKING_ROUNDS):
             chosen, has_blocked = _choose(connection, store, request, limits, only)
-            has_parked |= has_blocked
             if not chosen and not has_blocked:
-                break
+                return (), False
             taken = _take(connection, store, request, limits, chosen) if chosen else ()
             if taken:
-                return taken, has_parked
+                return taken, True
             if chosen:
                 # All of them were too late, and are `missed` now: look at those behind them.
                 _expire(connection, store, runs.c.id.in_(_late_ids(store)))
             limits.look()
-    return (), has_parked
+    return (), True
 
 
 def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:

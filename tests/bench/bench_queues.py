@@ -1,6 +1,6 @@
 """How fast runs are queued, begun and finished, beside Procrastinate on the same PostgreSQL, one after the other.
 
-    pip install procrastinate
+    pip install -e .[bench]
     python -m tests.bench.bench_queues --repeat 3
     python -m tests.bench.bench_queues --singles 50 --bulk 2000 --runs 500 --seconds 3 --waiting 10000   (a short look)
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.procrastinate_app postgresql://…
 
-`pip install procrastinate` into the environment first: only the benchmark needs it.
+Needs the extra `bench`: nothing else needs Procrastinate.
 """
 
 from __future__ import annotations
