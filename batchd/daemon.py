@@ -131,7 +131,12 @@ class Daemon:
             mail=config.mail,
         )
         daemon = config.settings.daemon
-        retention = Retention(daemon.keep_runs, daemon.keep_for, daemon.keep_events)
+        retention = Retention(
+            daemon.keep_runs,
+            daemon.keep_for,
+            daemon.keep_events,
+            {str(state): age for state, age in daemon.keep.items()},
+        )
         self._scheduler = Scheduler(
             store, SchedulerSettings(retention), clock, on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS}))
         )
@@ -249,4 +254,6 @@ def engine_settings(config: Config) -> EngineSettings:
         lease=LEASE,
         reap_every=REAP_EVERY,
         shutdown_grace=daemon.shutdown_grace,
+        rules={name: queue.rules() for name, queue in config.settings.queues.items()},
+        queue_order=daemon.queue_order,
     )

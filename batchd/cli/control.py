@@ -1,4 +1,4 @@
-"""Commands that ask the daemon for something: trigger, pause, resume, cancel, retry.
+"""Commands that ask the daemon for something: trigger, pause, resume, cancel.
 
 Each writes to the store, so that each works with and without a running daemon.
 """
@@ -11,6 +11,7 @@ import click
 
 from batchd.cli.follow import follow
 from batchd.cli.output import emit_facts, emit_json, json_option, say
+from batchd.cli.queues import known_queue, queue_option
 from batchd.cli.result_text import print_result
 from batchd.cli.run_text import exit_code_of, run_json, state_text
 from batchd.cli.session import complete_param, config_option, job_argument, known_job, open_config, open_store
@@ -21,10 +22,10 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonValue
 from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, ParamsInvalid, UsageError
-from batchd.store import control, queries
+from batchd.store import control, queries, queue_control
 
-_WAIT_HELP = "Wait until the run ends; exit with 10 failed, 11 timed out or cancelled, 12 skipped."
-_TIMEOUT_HELP = "With --wait: wait no longer than this (exit 11); the run goes on."
+WAIT_HELP = "Wait until the run ends; exit with 10 failed, 11 timed out or cancelled, 12 skipped."
+TIMEOUT_HELP = "With --wait: wait no longer than this (exit 11); the run goes on."
 
 
 @click.command()
@@ -39,8 +40,8 @@ _TIMEOUT_HELP = "With --wait: wait no longer than this (exit 11); the run goes o
     shell_complete=complete_param,
     help="KEY=VALUE: a parameter of this one run.",
 )
-@click.option("--wait", "-w", is_flag=True, help=_WAIT_HELP)
-@click.option("--timeout", type=Duration(), help=_TIMEOUT_HELP)
+@click.option("--wait", "-w", is_flag=True, help=WAIT_HELP)
+@click.option("--timeout", type=Duration(), help=TIMEOUT_HELP)
 @json_option
 def trigger(
     config_file: str | None,
@@ -66,33 +67,41 @@ def trigger(
     params = _validated(config, job, dict(overrides))
     with open_store(config) as store:
         run_id = control.trigger(store, job, params, created_by=CreatedBy.CLI)
-        _answer(store, run_id, f"run {run_id} of {job} is queued", wait=wait, timeout=timeout, as_json=as_json)
+        answer(store, run_id, f"run {run_id} of {job} is queued", wait=wait, timeout=timeout, as_json=as_json)
 
 
 @click.command()
 @config_option
-@job_argument()
+@job_argument(required=False)
+@queue_option
 @json_option
-def pause(config_file: str | None, job: str, *, as_json: bool) -> None:
-    """Stop a job's schedule until it is resumed. A run that has begun goes on; `trigger` still works.
+def pause(config_file: str | None, job: str | None, queue: str | None, *, as_json: bool) -> None:
+    """Stop a job's schedule, or a whole queue, until it is resumed. A run that has begun goes on.
 
     \b
       batchd pause cleanup-logs
+      batchd pause --queue low
+
+    `trigger` still works for a paused job. Runs of a paused queue wait; the pause holds for every daemon.
     """
-    _set_paused(config_file, job, paused=True, as_json=as_json)
+    _set_paused(config_file, job, queue, paused=True, as_json=as_json)
 
 
 @click.command()
 @config_option
-@job_argument()
+@job_argument(required=False)
+@queue_option
 @json_option
-def resume(config_file: str | None, job: str, *, as_json: bool) -> None:
-    """Let a paused job's schedule go on. What it missed meanwhile is treated by its `catch_up` policy.
+def resume(config_file: str | None, job: str | None, queue: str | None, *, as_json: bool) -> None:
+    """Let a paused job's schedule, or a paused queue, go on.
 
     \b
       batchd resume cleanup-logs
+      batchd resume --queue low
+
+    What a job missed meanwhile is treated by its `catch_up` policy.
     """
-    _set_paused(config_file, job, paused=False, as_json=as_json)
+    _set_paused(config_file, job, queue, paused=False, as_json=as_json)
 
 
 @click.command()
@@ -117,23 +126,6 @@ def cancel(config_file: str | None, run_id: int, *, as_json: bool) -> None:
         click.echo(f"run {run_id} is asked to stop; `batchd show {run_id}` says when it has")
 
 
-@click.command()
-@config_option
-@click.argument("run_id", metavar="RUN", type=RunId())
-@click.option("--wait", "-w", is_flag=True, help=_WAIT_HELP)
-@click.option("--timeout", type=Duration(), help=_TIMEOUT_HELP)
-@json_option
-def retry(config_file: str | None, run_id: int, *, wait: bool, timeout: timedelta | None, as_json: bool) -> None:
-    """Run a failed, cancelled, missed or quarantined run again, from its last checkpoint, with fresh attempts.
-
-    \b
-      batchd retry 42 --wait
-    """
-    with open_store(open_config(config_file)) as store:
-        control.retry(store, run_id, created_by=CreatedBy.CLI)
-        _answer(store, run_id, f"run {run_id} is queued again", wait=wait, timeout=timeout, as_json=as_json)
-
-
 def _validated(config: Config, job: str, overrides: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if not overrides:
         return {}
@@ -149,8 +141,14 @@ def _validated(config: Config, job: str, overrides: dict[str, JsonValue]) -> dic
     return overrides
 
 
-def _set_paused(config_file: str | None, job: str, *, paused: bool, as_json: bool) -> None:
+def _set_paused(config_file: str | None, job: str | None, queue: str | None, *, paused: bool, as_json: bool) -> None:
+    if (job is None) == (queue is None):
+        raise UsageError("name either a job or a queue", hint="`batchd pause JOB`, or `batchd pause --queue QUEUE`")
     config = open_config(config_file)
+    if job is None:
+        assert queue is not None
+        _set_queue_paused(config, queue, paused=paused, as_json=as_json)
+        return
     known_job(config, job)
     with open_store(config) as store:
         changed = control.pause(store, job) if paused else control.resume(store, job)
@@ -161,7 +159,20 @@ def _set_paused(config_file: str | None, job: str, *, paused: bool, as_json: boo
     click.echo(f"{job} is {word}" if changed else f"{job} was {word} already")
 
 
-def _answer(store: Database, run_id: int, said: str, *, wait: bool, timeout: timedelta | None, as_json: bool) -> None:
+def _set_queue_paused(config: Config, queue: str, *, paused: bool, as_json: bool) -> None:
+    with open_store(config) as store:
+        if paused:
+            known_queue(config, store, queue)
+        changed = queue_control.pause(store, queue) if paused else queue_control.resume(store, queue)
+    if as_json:
+        emit_json({"queue": queue, "paused": paused, "changed": changed})
+        return
+    word = "paused" if paused else "open"
+    click.echo(f"queue {queue} is {word}" if changed else f"queue {queue} was {word} already")
+
+
+def answer(store: Database, run_id: int, said: str, *, wait: bool, timeout: timedelta | None, as_json: bool) -> None:
+    """Say that the run is queued; with `wait` follow it to its end, and exit with what became of it."""
     alive = bool(queries.alive_workers(store))
     if not alive:
         say("no daemon is running: the run waits in the store until one starts (`batchd run`)", color="yellow")

@@ -349,8 +349,11 @@ def _print_status(found: StoreStatus, complaints: list[str]) -> None:
     )
     if found.queues:
         heading("Queues")
-        depths = [(depth.queue, depth.ready, depth.later, depth.running) for depth in found.queues]
-        emit_table(("queue", "ready", "later", "running"), depths)
+        depths = [
+            (depth.queue, depth.ready, depth.later, depth.parked, depth.running, moment(depth.paused_at))
+            for depth in found.queues
+        ]
+        emit_table(("queue", "ready", "later", "parked", "running", "paused since"), depths)
     heading("Last 24 hours")
     click.echo(", ".join(f"{count} {state}" for state, count in sorted(found.last_day.items())) or "no run finished")
     for complaint in complaints:

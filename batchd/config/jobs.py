@@ -13,6 +13,7 @@ from batchd.config.problems import Problems
 from batchd.config.settings import JobSettings, Settings
 from batchd.config.substitution import Substitution
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
+from batchd.domain.queue import names_in
 from batchd.domain.schedule import ScheduleError, parse_schedule
 from batchd.jobs.contract import Kind, Start
 
@@ -52,6 +53,8 @@ class JobReader:
         shared = {key: value for key, value in table.items() if key in _SHARED}
         own = {key: value for key, value in table.items() if key not in _SHARED and key != "kind"}
         settings = self._shared(path, {**kind.defaults, **defaults, **shared})
+        if settings is not None and settings.limit_key is not None:
+            self._check_limit_key(path, kind, settings.limit_key)
         params = self._params(path, kind, own)
         if settings is None or params is None or len(self._problems.found) > before:
             return None
@@ -70,6 +73,9 @@ class JobReader:
             timeout=settings.timeout,
             retry=settings.retry.policy(),
             params=self._redacted(path, kind, params),
+            mutex=settings.mutex,
+            limit_key=settings.limit_key,
+            keep=settings.kept_seconds(),
         )
         return ReadJob(definition, params)
 
@@ -146,6 +152,15 @@ class JobReader:
             message = f"there is no [queues.{settings.queue}]"
             self._problems.add_named((*path, "queue"), message, settings.queue, queues)
         return settings
+
+    def _check_limit_key(self, path: tuple[str, ...], kind: Kind[Any], limit_key: str) -> None:
+        fields = kind.params.model_fields
+        for name in sorted(names_in(limit_key)):
+            if name in secret_fields(kind):
+                self._problems.add((*path, "limit_key"), f"names {name}, a secret, which must not be stored")
+            elif name not in fields and kind.params.model_config.get("extra") != "allow":
+                message = f"names {name}, which is no parameter of kind {kind.name!r}"
+                self._problems.add_named((*path, "limit_key"), message, name, fields)
 
     def _params(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject | None:
         resolved = self._with_files(path, kind, own)

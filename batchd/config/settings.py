@@ -5,14 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator
 
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
+from batchd.domain.queue import QueueOrder, QueueRules, Rate, parse_rate
 from batchd.domain.schedule import ScheduleError, zone_named
 from batchd.jobs.params import Duration
 from batchd.mail.delivery import Security
 
 Positive = Annotated[Duration, Field(gt=timedelta(0))]
+
+
+def _rate(value: object) -> object:
+    return value if isinstance(value, Rate) else parse_rate(str(value))
+
+
+FinalState = Literal["succeeded", "failed", "cancelled", "skipped", "missed", "quarantined"]
+QueueRate = Annotated[Rate, BeforeValidator(_rate), WithJsonSchema({"type": "string", "examples": ["100/1m", "5/s"]})]
 
 
 class Section(BaseModel):
@@ -41,7 +50,17 @@ class DaemonSettings(Section):
         description="Folders from which jobs import a team's own functions, relative to the config's folder; "
         "what is installed beside batchd comes first.",
     )
+    queue_order: QueueOrder = Field(
+        QueueOrder.STRICT,
+        description="Whose run is next: `strict` goes by the queues' `priority`, then the runs', then age; `weighted` "
+        "draws among the queues by their `weight`, so that none of them ever starves.",
+    )
     keep_for: Positive = Field(timedelta(days=90), description="How long finished runs are kept.")
+    keep: dict[FinalState, Duration] = Field(
+        default_factory=dict,
+        description='How long runs that ended in a state are kept, instead of `keep_for`: {succeeded = "7d", '
+        'failed = "90d"}.',
+    )
     keep_runs: int = Field(10_000, ge=1, description="Most finished runs that are kept of each job.")
     keep_events: Positive = Field(timedelta(days=1), description="How long rows of the outbox are kept.")
 
@@ -124,6 +143,31 @@ class QueueSettings(Section):
     concurrency: int | None = Field(
         None, ge=1, description="Most runs of the queue that one daemon executes at once. No limit when unset."
     )
+    max_running: int | None = Field(
+        None, ge=1, description="Most runs of the queue that all daemons together execute at once. No limit when unset."
+    )
+    rate: QueueRate | None = Field(
+        None, description='Most starts within any such period, in all daemons together: "100/1m", "5/s".'
+    )
+    max_running_per_key: int | None = Field(
+        None, ge=1, description="Most runs of the queue at once, in all daemons, for each value of a job's `limit_key`."
+    )
+    rate_per_key: QueueRate | None = Field(None, description="`rate` for each value of a job's `limit_key`.")
+    priority: int = Field(
+        0,
+        ge=-1000,
+        le=1000,
+        description='With `queue_order = "strict"`: runs of a queue with a higher one go first, whatever their own.',
+    )
+    weight: int = Field(
+        1, ge=1, le=1000, description='With `queue_order = "weighted"`: the queue\'s share beside the other queues.'
+    )
+
+    def rules(self) -> QueueRules:
+        """Return what holds for the queue in all daemons together, as the rooms know it."""
+        return QueueRules(
+            self.priority, self.weight, self.max_running, self.rate, self.max_running_per_key, self.rate_per_key
+        )
 
 
 class RetrySettings(Section):
@@ -173,11 +217,36 @@ class JobSettings(Section):
         DEFAULT_TIMEOUT, description="Longest attempt; its statements are then cancelled in the server."
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="What happens after a failed attempt.")
+    mutex: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Of all runs with this mutex, of whatever job, one runs at a time; the others wait for it.",
+    )
+    limit_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description='What the queue\'s limits per key go by: a text with parameters in braces, "{customer}".',
+    )
+    keep_for: dict[FinalState, Duration] = Field(
+        default_factory=dict, description="How long this job's runs are kept, by state, instead of the daemon's rule."
+    )
+    remove_on_success: bool = Field(
+        False,
+        description="true: runs that succeeded go when retention next looks (every 10 minutes), but for the newest. "
+        'The same as `keep_for = {succeeded = "0s"}`.',
+    )
 
     @field_validator("timezone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
         return None if value is None else checked_zone(value)
+
+    def kept_seconds(self) -> dict[str, float] | None:
+        """Return `keep_for` with `remove_on_success` in it, in seconds; None when both are unset."""
+        kept = {str(state): age.total_seconds() for state, age in self.keep_for.items()}
+        return (kept | {"succeeded": 0.0} if self.remove_on_success else kept) or None
 
     def catch_up_policy(self) -> CatchUpPolicy:
         """Return the policy as the rooms know it."""
@@ -193,6 +262,13 @@ class Settings(Section):
     mail: MailSection | None = Field(None, description="How jobs send mail.")
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
+
+    @field_validator("queues")
+    @classmethod
+    def _can_be_told_from_a_key(cls, value: dict[str, QueueSettings]) -> dict[str, QueueSettings]:
+        if any("/" in name for name in value):
+            raise ValueError("the name of a queue must not contain a /")
+        return value
 
 
 def checked_zone(name: str) -> str:

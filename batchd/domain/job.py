@@ -82,7 +82,8 @@ class CatchUpPolicy:
 class JobDefinition:
     """One `[jobs.NAME]`. `schedule` is the text as written; None for a job that only a trigger runs.
 
-    `params` are the kind's own, with `CONFIG_REFERENCE` in place of every secret.
+    `params` are the kind's own, with `CONFIG_REFERENCE` in place of every secret. `limit_key` may name params in
+    braces; `keep` says for how many seconds runs that ended in a state are kept, over the daemon's own rule.
     """
 
     name: str
@@ -99,6 +100,9 @@ class JobDefinition:
     timeout: timedelta | None
     retry: RetryPolicy
     params: Mapping[str, JsonValue]
+    mutex: str | None = None
+    limit_key: str | None = None
+    keep: Mapping[str, float] | None = None
 
     @property
     def definition_hash(self) -> str:
@@ -123,5 +127,8 @@ class JobDefinition:
             "retry": self.retry.as_json(),
             "params": self.params,
         }
+        # Left out when unset, so that the rows of jobs that have none do not count as changed.
+        added = {"mutex": self.mutex, "limit_key": self.limit_key, "keep": self.keep}
+        facts |= {name: value for name, value in added.items() if value is not None}
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=dict)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]

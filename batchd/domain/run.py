@@ -38,6 +38,9 @@ class RunState(enum.StrEnum):
         return self not in UNFINISHED
 
 
+DISCARDABLE = frozenset({RunState.QUEUED, RunState.FAILED, RunState.QUARANTINED, RunState.MISSED})
+"""What a person may put away as cancelled."""
+
 UNFINISHED = frozenset({RunState.QUEUED, RunState.RUNNING})
 
 RETRYABLE_BY_HAND = frozenset({RunState.FAILED, RunState.CANCELLED, RunState.QUARANTINED, RunState.MISSED})
@@ -55,6 +58,7 @@ class Reason(enum.StrEnum):
     ERROR = "error"
     LOST_TOO_OFTEN = "lost_too_often"
     NOT_UNDERSTOOD = "not_understood"
+    DISCARDED = "discarded"
 
 
 class CreatedBy(enum.StrEnum):

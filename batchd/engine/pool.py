@@ -188,8 +188,7 @@ class Engine:
             running.is_ended = True
             self._tell(ending, round(self._clock.monotonic() - started, 3))
         self._finisher.add(ending)
-        if self._waiting.wanted() > 0:
-            self._dispatcher.wake()
+        self._look_for_more()
 
     def _tell(self, ending: Ending, duration: float) -> None:
         error = ending.error
@@ -220,5 +219,12 @@ class Engine:
             for name in ending.checkpointed:
                 key = record_key if name == RECORD else checkpoint_key
                 self._sweepers[name].forget(key(self._around.store_id, ending.claim))
-        if self._waiting.wanted() > 0:
+        if ending.decision.state is RunState.QUEUED:
+            self._dispatcher.wake()
+        else:
+            self._look_for_more()
+
+    def _look_for_more(self) -> None:
+        """Have the dispatcher look when a thread is free, unless it knows that nothing waits."""
+        if not self._dispatcher.is_dry and self._waiting.wanted() > 0:
             self._dispatcher.wake()

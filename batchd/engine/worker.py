@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from random import Random
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
@@ -18,6 +19,8 @@ from batchd.store.release import release, release_orphans
 
 _LOOK_AT_LEAST_EVERY = timedelta(seconds=5)
 _BLOCKED_PAUSE = timedelta(seconds=1)
+_SHORTEST_PAUSE = timedelta(milliseconds=100)
+_LOOKS_A_PERIOD = 10
 _START_WITHIN_SECONDS = 1.0
 _RATE_WINDOW_SECONDS = 0.5
 _MOST_AHEAD = 500
@@ -63,6 +66,11 @@ class Waiting:
                 self._taken_at.popleft()
             return self._idle + len(self._taken_at) - len(self._attempts)
 
+    def idle(self) -> int:
+        """Return how many threads would begin a run at once."""
+        with self._changed:
+            return self._idle - len(self._attempts)
+
     def count(self) -> int:
         """Return how many wait."""
         return len(self._attempts)
@@ -101,11 +109,16 @@ class Dispatcher(Loop):
         self._worker_id = worker_id
         self._waiting = waiting
         self._in_hand = in_hand
+        self._random = Random()  # noqa: S311 (a fair share, no secret)
+        self._blocked_pause = blocked_pause(settings)
         self._unreturned: list[RunningAttempt] = []
         self._has_lost_track = False
+        self.is_dry = False
+        """Whether, when it last looked, no run waited that a free thread could begin. Any thread may ask."""
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Claim what the threads can take, and return how long nothing new can be expected."""
+        self.is_dry = False
         if self._has_lost_track:
             self._find_orphans()
         self._unreturned += self._waiting.take_back_stale()
@@ -114,14 +127,20 @@ class Dispatcher(Loop):
         wanted = self._waiting.wanted()
         if wanted <= 0:
             return timedelta(seconds=_START_WITHIN_SECONDS) if self._waiting.count() else _LOOK_AT_LEAST_EVERY
-        claimed = self._claim(min(wanted, _MOST_AHEAD))
-        if claimed:
+        wanted = min(wanted, _MOST_AHEAD)
+        claimed = self._claim(wanted)
+        if claimed == wanted:
             return timedelta(0)
         expected = claims.next_available_at(self._store)
+        # NOTIFY tells of every run that is queued later; SQLite's poll takes longer than a look.
+        self.is_dry = self._store.dialect.name == "postgresql" and expected != timedelta(0)
+        if claimed and expected == timedelta(0):
+            return timedelta(0)
         if expected is None:
             return _LOOK_AT_LEAST_EVERY
-        # Zero: it is claimable but for its queue's limit or its concurrency key, whose end will wake us.
-        return min(expected, _LOOK_AT_LEAST_EVERY) if expected else _BLOCKED_PAUSE
+        # Zero: it is claimable but for a limit. One whose end is a run's wakes us if the run is ours; the others and
+        # the rates are looked for.
+        return min(expected, _LOOK_AT_LEAST_EVERY) if expected else self._blocked_pause
 
     def give_back(self, attempts: list[RunningAttempt]) -> None:
         """Release claims that no thread has taken up."""
@@ -141,7 +160,10 @@ class Dispatcher(Loop):
     def _claim(self, limit: int) -> int:
         asked_at = self._clock.monotonic()
         lease = self._settings.lease
-        request = claims.ClaimRequest(self._worker_id, limit, lease.length, self._room())
+        settings = self._settings
+        request = claims.ClaimRequest(
+            self._worker_id, limit, lease.length, self._room(), settings.rules, settings.queue_order, self._random
+        )
         try:
             claimed = claims.claim(self._store, request)
         except BatchdError:
@@ -156,9 +178,21 @@ class Dispatcher(Loop):
 
     def _room(self) -> dict[str, int]:
         counts = self._in_hand.count_by_queue()
-        return {
+        room = {
             queue: limit - counts.get(queue, 0) for queue, limit in self._settings.queues.items() if limit is not None
         }
+        # Nothing of a shared limit ahead of need: what one daemon holds back, another could begin, and a start counts
+        # in a rate's window from its claim.
+        idle = self._waiting.idle()
+        shared = (queue for queue, rules in self._settings.rules.items() if rules.is_shared)
+        return room | {queue: min(room.get(queue, idle), idle) for queue in shared}
+
+
+def blocked_pause(settings: EngineSettings) -> timedelta:
+    """Return how often to look whether a full limit has room: a tenth of the shortest rate's period, or a second."""
+    rates = [rate for rules in settings.rules.values() for rate in (rules.rate, rules.rate_per_key) if rate is not None]
+    shortest = min((rate.period / _LOOKS_A_PERIOD for rate in rates), default=_BLOCKED_PAUSE)
+    return max(_SHORTEST_PAUSE, min(shortest, _BLOCKED_PAUSE))
 
 
 class WorkerThreads:

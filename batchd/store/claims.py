@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 from sqlalchemy import (
@@ -16,8 +17,10 @@ from sqlalchemy import (
     String,
     and_,
     cast,
+    false,
     func,
     literal,
+    not_,
     or_,
     select,
     update,
@@ -27,14 +30,20 @@ from sqlalchemy.exc import IntegrityError
 from batchd.db.engine import Database
 from batchd.db.storable import storable_text
 from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
+from batchd.domain.queue import QueueOrder, QueueRules, in_turn
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
+from batchd.store.limits import Limits, is_anything_parked
 from batchd.store.schema import attempts, runs
 
 _UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError)
 """What a row that somebody edited by hand can raise when it is read."""
 
 _LATE_AT_ONCE = 1_000
+_PARKING_ROUNDS = 5
+_PARKING_TRANSACTIONS = 10
+"""How long one claim makes room among runs that wait for a full limit, before it lets the daemon look after itself."""
+
 _LONGEST_DELAY = timedelta(days=3650).total_seconds()
 
 
@@ -54,6 +63,8 @@ class Claim:
     scheduled_for: datetime | None
     available_at: datetime
     timeout: timedelta | None
+    is_waited_for: bool = False
+    """Whether other runs may wait for its mutex or its key."""
 
     @property
     def log_fields(self) -> dict[str, JsonValue]:
@@ -66,52 +77,76 @@ class ClaimRequest:
     """What a worker asks for: how many runs at most, how many more of each limited queue, for how long.
 
     `room` names the queues with a limit and how many more runs each of them may have; a queue that is not named has
-    no limit.
+    no limit. `rules` are what holds in all daemons together.
     """
 
     worker: str
     limit: int
     lease: timedelta
     room: Mapping[str, int]
+    rules: Mapping[str, QueueRules] = field(default_factory=dict)
+    order: QueueOrder = QueueOrder.STRICT
+    random: Random = field(default_factory=Random)
 
 
 def claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
-    """Claim up to `limit` runs, best priority first, then the longest waiting. One transaction.
+    """Claim up to `limit` runs, in the order of `domain.queue.in_turn`. One transaction.
 
     Two runs with the same concurrency key are never claimed together; where two daemons race for the same key, the
     unique index decides and the loser tries again one by one. A row that cannot even be read (somebody edited it) is
-    quarantined and holds up no other.
+    quarantined and holds up no other. Shared limits are decided by `store.limits`.
     """
     try:
-        return _claim(store, request)
+        return _claim_some(store, request)
     except IntegrityError:
-        single = ClaimRequest(request.worker, 1, request.lease, request.room)
+        single = replace(request, limit=1)
         try:
-            return _claim(store, single)
+            return _claim_some(store, single)
         except IntegrityError:
             return ()
     except _UNREADABLE:
         return _claim_one_by_one(store, request)
 
 
-def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> tuple[Claim, ...]:
-    with store.writing() as connection:
-        while chosen := _choose(connection, store, request, only):
-            taken = _take(connection, store, request, chosen)
-            if taken:
-                return taken
-            # All of them were too late, and are `missed` now: look at those behind them.
-            _expire(connection, store, runs.c.id.in_(_late_ids(store)))
+def _claim_some(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
+    for _ in range(_PARKING_TRANSACTIONS):
+        claimed, has_more = _claim(store, request)
+        if claimed or not has_more:
+            return claimed
     return ()
 
 
+def _claim(store: Database, request: ClaimRequest, only: int | None = None) -> tuple[tuple[Claim, ...], bool]:
+    """Return the claims, and whether there may be more behind runs that were too late or stood before a full limit."""
+    with store.writing() as connection:
+        store.dialect.follow_order(connection)
+        limits = Limits(connection, store, request.rules)
+        limits.look()
+        limits.let_back()
+        for _ in range(_PARKING_ROUNDS):
+            chosen, has_blocked = _choose(connection, store, request, limits, only)
+            if not chosen and not has_blocked:
+                return (), False
+            taken = _take(connection, store, request, limits, chosen) if chosen else ()
+            if taken:
+                return taken, True
+            if chosen:
+                # All of them were too late, and are `missed` now: look at those behind them.
+                _expire(connection, store, runs.c.id.in_(_late_ids(store)))
+            limits.look()
+    return (), True
+
+
 def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
-    with store.reading() as connection:
-        chosen = _choose(connection, store, request)
+    with store.writing() as connection:
+        store.dialect.follow_order(connection)
+        limits = Limits(connection, store, request.rules)
+        limits.look()
+        chosen, _ = _choose(connection, store, request, limits)
     claimed: list[Claim] = []
     for run_id in chosen:
         try:
-            claimed += _claim(store, request, only=run_id)
+            claimed += _claim(store, request, only=run_id)[0]
         except IntegrityError:
             continue  # another daemon was faster
         except _UNREADABLE as error:
@@ -141,31 +176,41 @@ def _quarantine(store: Database, run_id: int, why: str) -> None:
             outbox.add(connection, store, "run.quarantined", run_id, changed.schedule_id, facts)
 
 
-def _choose(connection: Connection, store: Database, request: ClaimRequest, only: int | None = None) -> list[int]:
-    """Return ids of claimable runs, locked, at most one for each concurrency key; `only` asks for that one.
+def _choose(
+    connection: Connection, store: Database, request: ClaimRequest, limits: Limits, only: int | None = None
+) -> tuple[list[int], bool]:
+    """Return ids of claimable runs, locked, and whether others have been parked; `only` asks for that one.
 
     Queue by queue, each in the order of `batchd_runs_claim`: what waits in a queue that is full is not even looked at.
     """
-    store.dialect.follow_order(connection)
+    waiting = limits.waiting_queues()
+    shared = limits.queue_room(waiting)
+    room = {
+        queue: max(0, min(each.get(queue, request.limit) for each in (request.room, shared)))
+        for queue in waiting
+        if queue in request.room or queue in shared
+    }
     found: list[Any] = []
-    for queue in _queues_with_runs(connection):
-        most = min(request.limit, max(request.room.get(queue, request.limit), 0))
+    for queue in waiting:
+        most = min(request.limit, room.get(queue, request.limit))
         if most:
-            found.extend(_best_of(connection, store, queue, most, only))
-    found.sort(key=lambda row: (-row.priority, row.available, row.id))
-    return _within_limits(found, request.room)[: request.limit]
+            found.extend(connection.execute(_best_of(store, queue, only).limit(most)))
+    ordered = in_turn(
+        found,
+        request.rules,
+        request.order,
+        request.limit,
+        lambda names, weights: request.random.choices(names, weights)[0],
+    )
+    admitted = limits.admit(ordered, room, request.limit)
+    if admitted.blocked and only is None:
+        queue_of = {row.id: row.queue for row in found}
+        behind = {queue_of[run_id] for ids in admitted.blocked.values() for run_id in ids}
+        limits.park(admitted, {queue: _best_of(store, queue) for queue in sorted(behind)})
+    return admitted.chosen, bool(admitted.blocked)
 
 
-def _queues_with_runs(connection: Connection) -> list[str]:
-    """Return the queues in which a run is queued, hopping from one to the next through the index."""
-    queued = runs.c.state == RunState.QUEUED.value
-    first = select(func.min(runs.c.queue).label("queue")).where(queued).cte("queues", recursive=True)
-    following = select(func.min(runs.c.queue)).where(queued, runs.c.queue > first.c.queue).scalar_subquery()
-    queues = first.union_all(select(following).where(first.c.queue.is_not(None)))
-    return list(connection.execute(select(queues.c.queue).where(queues.c.queue.is_not(None))).scalars())
-
-
-def _best_of(connection: Connection, store: Database, queue: str, limit: int, only: int | None) -> Sequence[Any]:
+def _best_of(store: Database, queue: str, only: int | None = None) -> Select[Any]:
     busy = runs.alias("busy")
     key_is_free = or_(
         runs.c.concurrency_key.is_(None),
@@ -175,42 +220,28 @@ def _best_of(connection: Connection, store: Database, queue: str, limit: int, on
     )
     # As they stand, whatever somebody has made of the row: to read it must not fail here, or no run is ever claimed.
     order = (cast(runs.c.priority, Integer).label("priority"), cast(runs.c.available_at, String).label("available"))
-    return connection.execute(
-        select(runs.c.id, runs.c.queue, *order, runs.c.concurrency_key)
+    return (
+        select(runs.c.id, runs.c.queue, *order, runs.c.concurrency_key, runs.c.mutex, runs.c.limit_key)
         .where(
             runs.c.state == RunState.QUEUED.value,
+            runs.c.waits_for.is_(None),
             runs.c.queue == queue,
             runs.c.available_at <= store.dialect.now(),
             key_is_free,
             *([runs.c.id == only] if only is not None else []),
         )
         .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
-        .limit(limit)
         .with_for_update(skip_locked=True, of=runs)
-    ).all()
+    )
 
 
-def _within_limits(rows: Sequence[Any], room: Mapping[str, int]) -> list[int]:
-    left = dict(room)
-    keys: set[str] = set()
-    chosen = []
-    for row in rows:
-        if row.concurrency_key in keys or left.get(row.queue, 1) <= 0:
-            continue
-        if row.concurrency_key is not None:
-            keys.add(row.concurrency_key)
-        if row.queue in left:
-            left[row.queue] -= 1
-        chosen.append(row.id)
-    return chosen
-
-
-def _take(connection: Connection, store: Database, request: ClaimRequest, chosen: Sequence[int]) -> tuple[Claim, ...]:
+def _take(
+    connection: Connection, store: Database, request: ClaimRequest, limits: Limits, chosen: Sequence[int]
+) -> tuple[Claim, ...]:
     now = store.dialect.now()
-    late = _expire(connection, store, runs.c.id.in_(chosen))
     taken = connection.execute(
         update(runs)
-        .where(runs.c.id.in_([run_id for run_id in chosen if run_id not in late]))
+        .where(runs.c.id.in_(chosen), not_(_too_late(store)))
         .values(
             state=RunState.RUNNING.value,
             reason=None,
@@ -234,23 +265,28 @@ def _take(connection: Connection, store: Database, request: ClaimRequest, chosen
             runs.c.scheduled_for,
             runs.c.available_at,
             runs.c.timeout_seconds,
+            runs.c.mutex,
+            runs.c.limit_key,
         )
     ).all()
+    if len(taken) < len(chosen):
+        _expire(connection, store, runs.c.id.in_(chosen))
     if not taken:
         return ()
+    limits.count_starts(taken)
     connection.execute(
         attempts.insert().values(started_at=now),
         [{"run_id": row.id, "fence": row.fence, "number": row.attempt, "worker": request.worker} for row in taken],
     )
-    ordered = sorted(taken, key=lambda row: (-row.priority, row.available_at, row.id))
-    return tuple(_claim_of(row) for row in ordered)
+    place = {run_id: number for number, run_id in enumerate(chosen)}
+    return tuple(_claim_of(row) for row in sorted(taken, key=lambda row: place[row.id]))
 
 
 def _too_late(store: Database) -> ColumnElement[bool]:
     return and_(
         runs.c.state == RunState.QUEUED.value,
-        runs.c.start_deadline_at.is_not(None),
-        runs.c.start_deadline_at < store.dialect.now(),
+        # Never NULL, so that its opposite is just that.
+        func.coalesce(runs.c.start_deadline_at < store.dialect.now(), false()),
         runs.c.attempt == 0,
         runs.c.fence == 0,
     )
@@ -289,6 +325,7 @@ def _claim_of(row: Row[Any]) -> Claim:
         scheduled_for=row.scheduled_for,
         available_at=row.available_at,
         timeout=None if row.timeout_seconds is None else timedelta(seconds=row.timeout_seconds),
+        is_waited_for=row.mutex is not None or row.limit_key is not None,
     )
 
 
@@ -307,12 +344,15 @@ def _retry_policy(stored: JsonObject, max_attempts: int) -> RetryPolicy:
 
 
 def next_available_at(store: Database) -> timedelta | None:
-    """Return how long until the next queued run may be claimed (zero when one may now), or None when none waits."""
+    """Return how long until the next queued run may be claimed, or None when none waits.
+
+    Zero when one may now, or waits for a limit, of whose end nothing tells another daemon.
+    """
     with store.reading() as connection:
         store.dialect.follow_order(connection)
-        row = connection.execute(
-            select(func.min(runs.c.available_at).label("at"), store.dialect.now().label("now")).where(
-                runs.c.state == RunState.QUEUED.value
-            )
-        ).one()
+        ready = and_(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_(None))
+        earliest = select(runs.c.available_at).where(ready).order_by(runs.c.available_at).limit(1)
+        row = connection.execute(select(earliest.scalar_subquery().label("at"), store.dialect.now().label("now"))).one()
+        if is_anything_parked(connection):
+            return timedelta(0)
     return None if row.at is None else max(row.at - row.now, timedelta(0))

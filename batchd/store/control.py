@@ -15,10 +15,14 @@ from sqlalchemy.exc import IntegrityError
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.job import JsonValue, Overlap
+from batchd.domain.queue import resolved_key
 from batchd.domain.run import RETRYABLE_BY_HAND, CreatedBy, Reason, RunState
 from batchd.errors import UsageError
 from batchd.store import outbox
 from batchd.store.schema import runs, schedules
+
+_TEMPLATE = ("kind", "queue", "priority", "timeout_seconds", "max_attempts", "retry", "mutex")
+"""What a run has from its job as it stands."""
 
 
 class Cancelled(enum.StrEnum):
@@ -50,11 +54,13 @@ def trigger(database: Database, job: str, overrides: Mapping[str, JsonValue], *,
     with database.writing() as connection:
         row = _job(connection, job)
         now = database.dialect.now()
+        params = {**row["params"], **overrides}
         alone = row["overlap"] != Overlap.ALLOW.value
         values = {
-            **{name: row[name] for name in ("kind", "queue", "priority", "timeout_seconds", "max_attempts", "retry")},
+            **{name: row[name] for name in _TEMPLATE},
+            "limit_key": resolved_key(row["limit_key"], params),
             "schedule_id": job,
-            "params": {**row["params"], **overrides},
+            "params": params,
             "available_at": now,
             "created_at": now,
             "state": RunState.QUEUED.value,

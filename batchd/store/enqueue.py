@@ -20,6 +20,7 @@ from sqlalchemy import Connection, select
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, JsonValue
+from batchd.domain.queue import resolved_key
 from batchd.domain.run import CreatedBy, RunState
 from batchd.errors import JobError
 from batchd.store.schema import runs, schedules
@@ -56,6 +57,8 @@ class NewRun:
     tags: Sequence[str] = ()
     metadata: Mapping[str, JsonValue] | None = None
     backoff: Mapping[str, JsonValue] | str | None = None
+    mutex: str | None = None
+    limit_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class _Template:
     retry: dict[str, JsonValue]
     max_attempts: int
     timeout_seconds: float | None
+    mutex: str | None = None
+    limit_key: str | None = None
 
 
 def enqueue(store: Database, wanted: Sequence[NewRun], *, created_by: CreatedBy) -> tuple[int, ...]:
@@ -155,7 +160,15 @@ def _templates(connection: Connection, jobs: Iterable[str]) -> dict[str, _Templa
     ).all()
     found = {
         row.id: _Template(
-            row.kind, row.queue, row.priority, row.params, row.retry, row.max_attempts, row.timeout_seconds
+            row.kind,
+            row.queue,
+            row.priority,
+            row.params,
+            row.retry,
+            row.max_attempts,
+            row.timeout_seconds,
+            row.mutex,
+            row.limit_key,
         )
         for row in rows
     }
@@ -188,13 +201,14 @@ def _template(run: NewRun, templates: dict[str, _Template]) -> _Template:
 def _row(
     run: NewRun, template: _Template, now: datetime, created_by: CreatedBy, parent_id: int | None
 ) -> dict[str, Any]:
+    params = {**template.params, **run.params}
     timeout = template.timeout_seconds if run.timeout is None else run.timeout.total_seconds()
     return {
         "schedule_id": run.job,
         "kind": template.kind,
         "queue": template.queue if run.queue is None else run.queue,
         "priority": template.priority if run.priority is None else run.priority,
-        "params": {**template.params, **run.params},
+        "params": params,
         "available_at": run.available_at or now + (run.delay or timedelta(0)),
         "timeout_seconds": timeout,
         "retry": {**template.retry, **_backoff(run.backoff)},
@@ -203,6 +217,8 @@ def _row(
         "created_at": now,
         "created_by": created_by.value,
         "unique_key": run.unique_key,
+        "mutex": template.mutex if run.mutex is None else run.mutex,
+        "limit_key": resolved_key(template.limit_key, params) if run.limit_key is None else run.limit_key,
         "parent_id": parent_id,
         "child_key": None if parent_id is None or run.key is None else child_key(run.key),
         "tags": list(run.tags) or None,

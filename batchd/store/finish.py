@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Double, Update, bindparam, select, update
 
+from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision
 from batchd.domain.job import JsonObject
@@ -129,6 +130,8 @@ def _record(connection: Connection, store: Database, endings: Sequence[Ending]) 
         ],
     )
     outbox.add_all(connection, store, [_notice(ending) for ending in endings])
+    if any(ending.claim.is_waited_for for ending in endings):
+        store.dialect.notify(connection, [Topic.RUNS])  # another daemon may have the run that waits for the place
 
 
 def _shape(ending: Ending) -> tuple[bool, bool]:

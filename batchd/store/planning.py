@@ -18,6 +18,7 @@ from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
 from batchd.domain.job import CatchUp, CatchUpPolicy, JsonObject, Overlap
+from batchd.domain.queue import resolved_key
 from batchd.domain.run import UNFINISHED, CreatedBy, Reason, RunState
 from batchd.domain.schedule import ScheduleError, fire_delay, parse_schedule
 from batchd.store import outbox
@@ -202,6 +203,8 @@ def _run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
         "created_at": batch.store_now,
         "finished_at": None,
         "concurrency_key": None if row.overlap == Overlap.ALLOW.value else row.id,
+        "mutex": row.mutex,
+        "limit_key": resolved_key(row.limit_key, row.params),
         "created_by": CreatedBy.SCHEDULE.value,
     }
 

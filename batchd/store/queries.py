@@ -18,7 +18,7 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
 from batchd.store.fan_outs import count_children
-from batchd.store.schema import attempts, log_lines, runs, schedules, workers
+from batchd.store.schema import attempts, log_lines, queues, runs, schedules, workers
 
 ALIVE_WITHIN = timedelta(seconds=30)
 """A daemon whose last heartbeat is older than a lease counts as dead."""
@@ -169,12 +169,14 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """How many runs of a queue wait to be claimed, wait for a later time (a retry), and run."""
+    """One queue: runs that may begin now, later, or when their mutex or key has room; runs that run, in all daemons."""
 
     queue: str
     ready: int
     later: int
+    parked: int
     running: int
+    paused_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,13 @@ def alive_workers(database: Database) -> tuple[WorkerView, ...]:
         return tuple(worker for worker in _workers(connection, now) if worker.is_alive)
 
 
+def listed_queues(database: Database) -> tuple[QueueView, ...]:
+    """Return every queue that has unfinished runs or is paused, by name."""
+    with database.reading() as connection:
+        now = connection.execute(select(database.dialect.now())).scalar_one()
+        return _queues(connection, now)
+
+
 def store_status(database: Database) -> StoreStatus:
     """Return who is alive, what waits and for how long, and what became of the last 24 hours' runs."""
     with database.reading() as connection:
@@ -315,24 +324,37 @@ def _oldest_ready(now: datetime) -> Select[Any]:
         .where(other.c.state == RunState.RUNNING.value, other.c.concurrency_key == runs.c.concurrency_key)
         .exists()
     )
-    waiting = and_(runs.c.state == RunState.QUEUED.value, runs.c.available_at <= now)
+    paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
+    waiting = and_(
+        runs.c.state == RunState.QUEUED.value,
+        runs.c.waits_for.is_(None),
+        runs.c.available_at <= now,
+        runs.c.queue.not_in(paused),
+    )
     return select(func.min(runs.c.available_at)).where(waiting, ~held_back)
 
 
 def _queues(connection: Connection, now: datetime) -> tuple[QueueView, ...]:
     queued = runs.c.state == RunState.QUEUED.value
+    counted = {
+        "ready": and_(queued, runs.c.waits_for.is_(None), runs.c.available_at <= now),
+        "later": and_(queued, runs.c.waits_for.is_(None), runs.c.available_at > now),
+        "parked": and_(queued, runs.c.waits_for.is_not(None)),
+        "running": runs.c.state == RunState.RUNNING.value,
+    }
     statement = (
-        select(
-            runs.c.queue,
-            func.sum(case((and_(queued, runs.c.available_at <= now), 1), else_=0)).label("ready"),
-            func.sum(case((and_(queued, runs.c.available_at > now), 1), else_=0)).label("later"),
-            func.sum(case((runs.c.state == RunState.RUNNING.value, 1), else_=0)).label("running"),
-        )
+        select(runs.c.queue, *(func.sum(case((which, 1), else_=0)).label(name) for name, which in counted.items()))
         .where(runs.c.state.in_([RunState.QUEUED.value, RunState.RUNNING.value]))
         .group_by(runs.c.queue)
-        .order_by(runs.c.queue)
     )
-    return _all(connection, statement, QueueView)
+    found = {row["queue"]: dict(row) for row in connection.execute(statement).mappings()}
+    paused = select(queues.c.name, queues.c.paused_at).where(queues.c.paused_at.is_not(None))
+    paused_at = {row.name: row.paused_at for row in connection.execute(paused)}
+    empty = dict.fromkeys(counted, 0)
+    return tuple(
+        QueueView(**{**empty, **found.get(name, {}), "queue": name}, paused_at=paused_at.get(name))
+        for name in sorted(found.keys() | paused_at.keys())
+    )
 
 
 def _workers(connection: Connection, now: datetime) -> tuple[WorkerView, ...]:

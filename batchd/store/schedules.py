@@ -182,5 +182,8 @@ def _row(job: JobDefinition) -> dict[str, Any]:
         "timeout_seconds": None if job.timeout is None else job.timeout.total_seconds(),
         "max_attempts": job.retry.max_attempts,
         "retry": job.retry.as_json(),
+        "mutex": job.mutex,
+        "limit_key": job.limit_key,
+        "keep": None if job.keep is None else dict(job.keep),
         "definition_hash": job.definition_hash,
     }

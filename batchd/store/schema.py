@@ -30,7 +30,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
@@ -80,13 +80,19 @@ schedules = Table(
     Column("timeout_seconds", Double),
     Column("max_attempts", Integer, nullable=False),
     Column("retry", Json, nullable=False),
+    Column("mutex", String),
+    Column("limit_key", Text),
+    Column("keep", Json),
     Column("definition_hash", String, nullable=False),
     Column("error", Text),
     Column("created_at", UtcTimestamp, nullable=False),
     Column("updated_at", UtcTimestamp, nullable=False),
     _one_of("catch_up", CatchUp),
     _one_of("overlap", Overlap),
-    comment="One row a job of the config. error: why its schedule cannot be planned, NULL when all is well.",
+    comment=(
+        "One row a job of the config. error: why its schedule cannot be planned, NULL when all is well. "
+        "limit_key: a run's key, with {param} in place of a parameter; keep: seconds by state, over the daemon's."
+    ),
 )
 Index(
     "batchd_schedules_due",  # planner: what is due, and when is the next one
@@ -135,6 +141,9 @@ runs = Table(
     Column("child_key", Text),
     Column("tags", Json),
     Column("metadata", Json),
+    Column("mutex", String),
+    Column("limit_key", Text),
+    Column("waits_for", Text),
     UniqueConstraint("schedule_id", "scheduled_for", name="batchd_runs_fire_key"),
     _one_of("state", RunState),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -144,24 +153,52 @@ runs = Table(
         "The ledger. attempt: attempts used up; fence: claims so far; losses: claims in a row that ended without "
         "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until. "
         "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run. "
-        "tags: a list of texts; metadata: an object; both are whatever the one who queued it wrote."
+        "tags: a list of texts; metadata: an object; both are whatever the one who queued it wrote. "
+        "waits_for: the mutex or the key whose limit was full when the run's turn came; it is not looked at until then."
     ),
 )
 _UNFINISHED = text("state IN ('queued', 'running')")
+_READY = text("state = 'queued' AND waits_for IS NULL")
+_PARKED = text("state = 'queued' AND waits_for IS NOT NULL")
+_RUNNING = text("state = 'running'")
+_HOLDS_MUTEX = text("state = 'running' AND mutex IS NOT NULL")
 Index(
     "batchd_runs_claim",  # claim: the queues with queued runs, and the best runs of each, in this order
     runs.c.queue,
     runs.c.priority.desc(),
     runs.c.available_at,
     runs.c.id,
-    postgresql_where=text("state = 'queued'"),
-    sqlite_where=text("state = 'queued'"),
+    postgresql_where=_READY,
+    sqlite_where=_READY,
+)
+Index(
+    "batchd_runs_parked",  # claim: which limits are waited for, and the best runs that wait for one, in this order
+    runs.c.waits_for,
+    runs.c.priority.desc(),
+    runs.c.available_at,
+    runs.c.id,
+    postgresql_where=_PARKED,
+    sqlite_where=_PARKED,
+)
+Index(
+    "batchd_runs_running",  # claim: how many runs of a queue, and of a key of it, run in all daemons
+    runs.c.queue,
+    runs.c.limit_key,
+    postgresql_where=_RUNNING,
+    sqlite_where=_RUNNING,
+)
+Index(
+    "batchd_runs_mutex",  # claim: one run at a time holds a mutex, decided by the database
+    runs.c.mutex,
+    unique=True,
+    postgresql_where=_HOLDS_MUTEX,
+    sqlite_where=_HOLDS_MUTEX,
 )
 Index(
     "batchd_runs_available",  # when may the next queued run be claimed; since when does the oldest wait
     runs.c.available_at,
-    postgresql_where=text("state = 'queued'"),
-    sqlite_where=text("state = 'queued'"),
+    postgresql_where=_READY,
+    sqlite_where=_READY,
 )
 Index(
     "batchd_runs_lease",  # reaper: leases that ran out; heartbeat
@@ -282,6 +319,28 @@ outbox = Table(
     comment="One row a state change, committed with it; alerts and the dashboard read it, retention prunes it.",
 )
 Index("batchd_outbox_created", outbox.c.created_at)  # retention
+
+queues = Table(
+    "batchd_queues",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("paused_at", UtcTimestamp),
+    Column("updated_at", UtcTimestamp, nullable=False),
+    comment="Queues that somebody has paused once; paused_at NULL: resumed. Their limits stand in the config.",
+)
+
+rate_starts = Table(
+    "batchd_rate_starts",
+    metadata,
+    Column("id", BigId, Identity(always=False), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("counts_until", UtcTimestamp, nullable=False),
+    sqlite_autoincrement=True,
+    comment="The sliding windows of rate limits: how many runs of a queue or key began, and until when they count.",
+)
+Index("batchd_rate_starts_name", rate_starts.c.name, rate_starts.c.counts_until)  # claim: how many count now
+Index("batchd_rate_starts_until", rate_starts.c.counts_until)  # retention
 
 workers = Table(
     "batchd_workers",

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from batchd.db.engine import Database
+from batchd.domain.queue import QueueRules, Rate
 from batchd.store.claims import ClaimRequest, claim, next_available_at
 from batchd.store.migrate import migrate
 from tests.support.cleaning import execute
@@ -40,6 +41,18 @@ def store(database: Database) -> Database:
         f" FROM ({numbers}) AS numbers",
     )
     return database
+
+
+def check_plans(store: Database, seen: list[tuple[str, Any]]) -> None:
+    """Each statement reads a few rows, through the indexes of the claim, whatever waits."""
+    for statement, parameters in seen:
+        if store.dialect.name == "postgresql":
+            assert rows_read(store, statement, parameters) <= 40, statement
+        else:
+            steps = [step for step in plan_of(store, statement, parameters) if "batchd_runs" in step]
+            indexed = ("claim", "concurrency", "available", "parked", "running", "mutex")
+            assert all(any(f"batchd_runs_{index}" in step for index in indexed) for step in steps), steps
+            assert not any("TEMP B-TREE" in step for step in plan_of(store, statement, parameters)), statement
 
 
 @contextmanager
@@ -87,14 +100,24 @@ def test_a_claim_reads_what_it_takes(store: Database, room: dict[str, int]) -> N
     assert len(got) == {None: 10, 3: 4, 0: 1}[room.get("flood")]
     assert (run_row(store, wanted)["state"] == "running") is bool(room)
     assert len(seen) >= 2
-    for statement, parameters in seen:
-        if store.dialect.name == "postgresql":
-            assert rows_read(store, statement, parameters) <= 40, statement
-        else:
-            steps = [step for step in plan_of(store, statement, parameters) if "batchd_runs" in step]
-            indexed = ("batchd_runs_claim", "batchd_runs_concurrency", "batchd_runs_available")
-            assert all(any(index in step for index in indexed) for step in steps), steps
-            assert not any("TEMP B-TREE" in step for step in plan_of(store, statement, parameters)), statement
+    check_plans(store, seen)
+
+
+def test_a_flood_that_waits_for_a_mutex_or_a_key_costs_the_others_nothing(store: Database) -> None:
+    """It is put aside once; from then on a claim neither reads it nor the limits that are full more than once each."""
+    rules = {"flood": QueueRules(max_running_per_key=1), "small": QueueRules(max_running=3, rate=Rate(9, timedelta(1)))}
+    execute(store, "UPDATE batchd_runs SET limit_key = 'big', mutex = 'm' WHERE queue = 'flood'")
+    request = ClaimRequest("w", 10, timedelta(seconds=30), {}, rules)
+    assert [claimed.queue for claimed in claim(store, request)] == ["flood"]
+    for _ in range(_WAITING // 5_000 + 1):
+        assert claim(store, request) == ()
+    wanted = [add_run(store, queue=queue) for queue in ("small", "other", "small")]
+    with statements(store) as seen:
+        got = claim(store, request)
+        next_available_at(store)
+    assert sorted(claimed.run_id for claimed in got) == wanted
+    assert len(seen) >= 6
+    check_plans(store, seen)
 
 
 def test_the_best_runs_of_all_queues_come_first(store: Database) -> None:

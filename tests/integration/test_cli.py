@@ -248,6 +248,36 @@ def test_cancel_retry_pause_resume(made: Shell) -> None:
     assert made.json("resume", "paused-one") == {"job": "paused-one", "paused": False, "changed": True}
 
 
+def test_queues_are_paused_listed_and_resumed(made: Shell) -> None:
+    """A queue that there is not is refused, and so is neither a job nor a queue."""
+    add_run(made.store, queue="default")
+    assert made.json("pause", "--queue", "default") == {"queue": "default", "paused": True, "changed": True}
+    (listed,) = made.json("queues")["queues"]
+    assert (listed["queue"], listed["ready"]) == ("default", 1)
+    assert listed["paused_at"] is not None
+    assert "default" in made("queues").stdout
+    assert made.json("status")["queues"][0]["paused_at"] is not None
+    assert made("pause", "--queue", "defualt").returncode == 2
+    assert made("pause").returncode == 2
+    assert made("pause", "nightly", "--queue", "default").returncode == 2
+    assert made.json("resume", "--queue", "default")["changed"]
+
+
+def test_dead_letters_are_retried_and_discarded_together(made: Shell) -> None:
+    """Without a person to ask, only with --yes; what was done is counted."""
+    for _ in range(3):
+        add_run(made.store, "failed")
+    refused = made("retry", "--state", "failed", "--job", "nightly")
+    assert refused.returncode == 2
+    assert "3 runs" in refused.stderr
+    assert made.json("retry", "--state", "failed", "--job", "nightly", "--yes") == {"changed": 3, "left": 0}
+    assert made.json("discard", "--state", "queued", "--since", "1d", "--yes") == {"changed": 3, "left": 0}
+    assert made("retry", "42", "--state", "failed").returncode == 2
+    assert made("discard").returncode == 2
+    one = add_run(made.store, "failed")
+    assert made.json("discard", str(one)) == {"changed": 1, "left": 0}
+
+
 def test_status_without_a_daemon_is_degraded(made: Shell) -> None:
     """It works all the same, and says 13 to whoever asks with --check."""
     assert made("status").returncode == 0

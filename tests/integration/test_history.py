@@ -13,7 +13,7 @@ from batchd.store import outbox
 from batchd.store.history import Pruned, Retention, prune
 from batchd.store.migrate import migrate
 from batchd.store.schema import outbox as outbox_table
-from batchd.store.schema import runs, workers
+from batchd.store.schema import rate_starts, runs, workers
 from tests.support.store_rows import add_attempt, add_log_line, add_run, add_schedule, add_worker
 from tests.support.waiting import wait_until
 
@@ -88,3 +88,40 @@ def waits_for_a_lock(store: Database) -> bool:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE%'"
     with store.reading() as connection:
         return bool(connection.execute(text(waiting)).scalar_one())
+
+
+def test_runs_go_by_state_and_a_jobs_own_rule_goes_first(store: Database) -> None:
+    """Succeeded after a week, failed after 90 days, of one job at once; the newest of each job stays."""
+    add_schedule(store, "chatty", keep={"succeeded": 0.0})
+    old = [add_run(store, state, "nightly") for state in ("succeeded", "failed", "cancelled")]
+    chatty = [add_run(store, state, "chatty") for state in ("succeeded", "failed", "succeeded", "succeeded")]
+    adhoc = [add_run(store, "succeeded", None) for _ in range(2)]
+    newest = add_run(store, "succeeded", "nightly")
+    with store.writing() as connection:
+        aged = update(runs).where(runs.c.id.in_([*old, *adhoc, newest]))
+        connection.execute(aged.values(finished_at=store.dialect.now_plus(-8 * 86_400)))
+        connection.execute(update(runs).where(runs.c.id.in_(chatty)).values(finished_at=store.dialect.now_plus(-1.0)))
+    by_state = {"succeeded": 7 * DAY, "failed": 90 * DAY}
+    assert prune(store, Retention(None, 30 * DAY, DAY, by_state)).runs == 4
+    assert kept(store) == [*old[1:], chatty[1], chatty[3], adhoc[1], newest]
+
+
+def test_a_count_holds_for_each_job_and_for_runs_without_one(store: Database) -> None:
+    """Each keeps its own newest."""
+    add_schedule(store, "other")
+    mine = [add_run(store, "succeeded") for _ in range(3)]
+    others = [add_run(store, "failed", "other") for _ in range(3)]
+    adhoc = [add_run(store, "succeeded", None) for _ in range(3)]
+    assert prune(store, Retention(2, None, DAY)).runs == 3
+    assert kept(store) == [*mine[1:], *others[1:], *adhoc[1:]]
+
+
+def test_starts_that_count_no_more_go(store: Database) -> None:
+    """The rows of a rate's window are no use once it has passed."""
+    with store.writing() as connection:
+        for seconds in (-1.0, 60.0):
+            until = store.dialect.now_plus(seconds)
+            connection.execute(rate_starts.insert().values(name="queue:x", count=1, counts_until=until))
+    prune(store, Retention(None, None, DAY))
+    with store.reading() as connection:
+        assert len(connection.execute(select(rate_starts.c.id)).all()) == 1
