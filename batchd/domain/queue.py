@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,9 @@ def resolved_key(template: str | None, params: Mapping[str, Any]) -> str | None:
 
     def value(found: re.Match[str]) -> str:
         given = params.get(found[1])
-        return "" if given is None else str(given)
+        if isinstance(given, str | None):
+            return given or ""
+        return json.dumps(given, ensure_ascii=False)  # as SQL writes it, which fills in keys too
 
     return _PLACEHOLDER.sub(value, template).replace("\0", "")[:_LONGEST_KEY]
 

@@ -46,6 +46,8 @@ class Options(TypedDict, total=False):
     on_conflict: Literal["keep", "replace"]
     tags: Sequence[str]
     metadata: Mapping[str, JsonValue] | None
+    mutex: str | None
+    limit_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class RunRequest:
     - `max_attempts`, `backoff` ("exponential", "linear", "fixed"), `retry_delay`, `max_retry_delay`, `jitter` (0 to 1).
     - `unique_key`: nothing is queued while an unfinished run has it, nor within `unique_period` after one was queued
       that succeeded. `on_conflict="replace"` then gives a run that has not begun the new params, time and settings.
+    - `mutex`, `limit_key`: what the run holds while it runs, and whose limit it counts for, instead of the job's.
     - `tags` and `metadata` are kept with the run and mean nothing to batchd.
 
     Raises EnqueueRefused at once for a value that cannot be.
@@ -81,6 +84,8 @@ class RunRequest:
     on_conflict: Literal["keep", "replace"] = "keep"
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] | None = None
+    mutex: str | None = None
+    limit_key: str | None = None
     document: str = field(init=False, repr=False)
     """The request as `batchd_enqueue_many` takes it."""
 
@@ -214,6 +219,8 @@ _CHECKS: Mapping[str, Callable[[Any, str], JsonValue]] = {
     "max_attempts": lambda value, what: _whole(value, what, 1, MOST_ATTEMPTS),
     "timeout": lambda value, what: _seconds(value, what, may_be_zero=False),
     "unique_key": lambda value, what: _text(value, what, LONGEST_UNIQUE_KEY),
+    "mutex": lambda value, what: _text(value, what, LONGEST_UNIQUE_KEY),
+    "limit_key": lambda value, what: _text(value, what, LONGEST_UNIQUE_KEY),
     "unique_period": lambda value, what: _seconds(value, what, may_be_zero=False),
 }
 """How each option is checked, and what it becomes in the document."""

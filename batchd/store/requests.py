@@ -112,6 +112,8 @@ def _new_run(request: RunRequest, known: KnownNames) -> NewRun:
         tags=given.get("tags", ()),
         metadata=given.get("metadata"),
         backoff=given.get("retry"),
+        mutex=given.get("mutex"),
+        limit_key=given.get("limit_key"),
     )
 
 

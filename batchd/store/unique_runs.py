@@ -38,6 +38,8 @@ _REPLACED = (
     "max_attempts",
     "tags",
     "metadata",
+    "mutex",
+    "limit_key",
 )
 
 
@@ -136,6 +138,8 @@ def _replace(connection: Connection, run_id: int, row: Mapping[str, Any]) -> boo
     same = and_(runs.c.kind == row["kind"], runs.c.schedule_id.is_not_distinct_from(row["schedule_id"]))
     has_not_begun = and_(runs.c.state == RunState.QUEUED.value, runs.c.fence == 0)
     changed = connection.execute(
-        update(runs).where(runs.c.id == run_id, has_not_begun, same).values({name: row[name] for name in _REPLACED})
+        update(runs)
+        .where(runs.c.id == run_id, has_not_begun, same)
+        .values({name: row[name] for name in _REPLACED} | {"waits_for": None})
     )
     return changed.rowcount == 1

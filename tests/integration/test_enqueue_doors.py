@@ -30,7 +30,16 @@ NEW_YEAR = datetime(2027, 1, 1, 9, tzinfo=UTC)
 def store(database: Database) -> Database:
     """A store that knows a job, two kinds and two queues, in the database that has the caller's table."""
     migrate(database)
-    add_schedule(database, "welcome", kind="mail", params={"to": "a", "cc": "b"}, queue="critical", priority=5)
+    add_schedule(
+        database,
+        "welcome",
+        kind="mail",
+        params={"to": "a", "cc": "b"},
+        queue="critical",
+        priority=5,
+        limit_key="mail:{to}",
+        mutex="m",
+    )
     register(database, {"mail": MAIL, "noop": KindParams(None, frozenset(), frozenset())}, ["critical"])
     execute(database, "CREATE TABLE orders (number integer)")
     return database
@@ -122,6 +131,8 @@ def test_every_option_reaches_the_run(store: Database, database_url: str) -> Non
             "jitter": 0.0,
         }
         assert abs(second["available_at"] - second["created_at"]) < timedelta(seconds=5)
+        assert (first["limit_key"], second["limit_key"], third["limit_key"]) == ("mail:x", "mail:y", None)
+        assert (first["mutex"], third["mutex"]) == ("m", None)
         assert (third["schedule_id"], third["kind"], third["queue"]) == (None, "mail", "default")
         assert (third["max_attempts"], third["timeout_seconds"]) == (3, 3600.0)
         assert abs(third["available_at"] - third["created_at"] - timedelta(hours=1)) < timedelta(seconds=5)

@@ -29,7 +29,15 @@ def prepared(url: str) -> Database:
     """A store that knows a job, a kind and two queues."""
     store = open_database(url)
     migrate(store)
-    add_schedule(store, "welcome", kind="mail", params={"to": "a", "cc": {"x": 1}, "n": 1.5}, queue="critical")
+    add_schedule(
+        store,
+        "welcome",
+        kind="mail",
+        params={"to": "a", "cc": {"x": 1}, "n": 1.5},
+        queue="critical",
+        limit_key="mail:{to}!",
+        mutex="m",
+    )
     register(store, {"mail": MAIL}, ["critical"])
     return store
 
@@ -65,6 +73,7 @@ def test_the_function_returns_the_runs_id(store: Database, psql: psycopg.Connect
         "sql",
     )
     assert run["params"] == {"to": "x", "cc": {"x": 1}, "n": 1.5}
+    assert (run["limit_key"], run["mutex"]) == ("mail:x!", "m")
     full = """SELECT batchd_enqueue('mail', '{"to": null}', queue => 'default', priority => 7,
         at => '2027-01-01 09:00+01', max_attempts => 2, backoff => 'fixed', retry_delay => '2 s',
         max_retry_delay => '1 min', jitter => 0, timeout => '90 s', unique_key => 'k', unique_period => '1 h',
@@ -194,6 +203,10 @@ def test_an_insert_on_sqlite_queues_a_run(lite: tuple[Database, sqlite3.Connecti
         """ VALUES ('mail', '{"to": "x"}', 'default', '2027-01-01T09:00:00+01:00', '{"backoff": "fixed"}',"""
         """ '["a"]', '{"by": 1}', 2)"""
     )
+    assert (last(store)["limit_key"], last(store)["mutex"]) == (None, None)
+    connection.execute("INSERT INTO batchd_enqueue (name, params) VALUES ('welcome', '{\"to\": \"ä\"}')")
+    assert (last(store)["limit_key"], last(store)["mutex"]) == ("mail:ä!", "m")
+    connection.execute("DELETE FROM batchd_runs WHERE id = (SELECT max(id) FROM batchd_runs)")
     run = last(store)
     assert (run["schedule_id"], run["available_at"]) == (None, datetime(2027, 1, 1, 8, tzinfo=UTC))
     assert run["retry"] == {"backoff": "fixed", "delay_seconds": 10.0, "max_delay_seconds": 3600.0, "jitter": 0.1}

@@ -24,12 +24,13 @@ BEGIN
     ), added AS (
         INSERT INTO batchd_runs AS run (
             schedule_id, kind, queue, priority, params, available_at, timeout_seconds, retry, state,
-            max_attempts, created_at, created_by, tags, metadata
+            max_attempts, created_at, created_by, tags, metadata, mutex, limit_key
         )
         SELECT
             schedule_id, kind, queue, priority, params,
             COALESCE(at, clock_timestamp() + make_interval(secs => COALESCE(delay, 0))),
-            timeout_seconds, retry, 'queued', max_attempts, clock_timestamp(), asked_by, tags, metadata
+            timeout_seconds, retry, 'queued', max_attempts, clock_timestamp(), asked_by, tags, metadata,
+            mutex, limit_key
         FROM rows WHERE unique_key IS NULL AND NOT EXISTS (SELECT FROM bad) ORDER BY place
         RETURNING run.id
     )
@@ -80,13 +81,13 @@ BEGIN
             IF found_id IS NULL THEN
                 INSERT INTO batchd_runs AS run (
                     schedule_id, kind, queue, priority, params, available_at, timeout_seconds, retry, state,
-                    max_attempts, created_at, created_by, unique_key, tags, metadata
+                    max_attempts, created_at, created_by, unique_key, tags, metadata, mutex, limit_key
                 )
                 VALUES (
                     wants.schedule_id, wants.kind, wants.queue, wants.priority, wants.params,
                     COALESCE(wants.at, clock_timestamp() + make_interval(secs => COALESCE(wants.delay, 0))),
                     wants.timeout_seconds, wants.retry, 'queued', wants.max_attempts, clock_timestamp(), asked_by,
-                    wants.unique_key, wants.tags, wants.metadata
+                    wants.unique_key, wants.tags, wants.metadata, wants.mutex, wants.limit_key
                 )
                 ON CONFLICT (unique_key) WHERE state IN ('queued', 'running') AND unique_key IS NOT NULL DO NOTHING
                 RETURNING run.id, 'queued' INTO found_id, came_to;
@@ -95,7 +96,8 @@ BEGIN
                     queue = wants.queue, priority = wants.priority, params = wants.params,
                     available_at = COALESCE(wants.at, clock_timestamp() + make_interval(secs => COALESCE(wants.delay, 0))),
                     timeout_seconds = wants.timeout_seconds, retry = wants.retry, max_attempts = wants.max_attempts,
-                    tags = wants.tags, metadata = wants.metadata
+                    tags = wants.tags, metadata = wants.metadata, mutex = wants.mutex, limit_key = wants.limit_key,
+                    waits_for = NULL
                 WHERE run.id = found_id AND run.state = 'queued' AND run.fence = 0
                     AND run.kind = wants.kind AND run.schedule_id IS NOT DISTINCT FROM wants.schedule_id;
                 IF FOUND THEN

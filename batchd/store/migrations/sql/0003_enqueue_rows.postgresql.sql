@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION batchd_enqueue_rows(wanted jsonb)
 RETURNS TABLE (
     place bigint, schedule_id text, kind text, queue text, priority integer, params jsonb, at timestamptz, delay float8,
     timeout_seconds float8, retry jsonb, max_attempts integer, unique_key text, unique_period float8, on_conflict text,
-    tags jsonb, metadata jsonb, complaint text
+    tags jsonb, metadata jsonb, mutex text, limit_key text, complaint text
 )
 LANGUAGE plpgsql STABLE AS $batchd$
 #variable_conflict use_column
@@ -24,15 +24,18 @@ WITH given AS (
             '{"backoff": "exponential", "delay_seconds": 10.0, "max_delay_seconds": 3600.0, "jitter": 0.1}' AS jsonb
         )) AS job_retry,
         COALESCE(g.max_attempts, s.max_attempts, 3) AS run_attempts,
+        CAST(COALESCE(g.mutex, s.mutex) AS text) AS run_mutex,
+        s.limit_key AS job_limit_key,
         c.params AS takes,
         c.name IS NOT NULL AS is_known_kind
     FROM ROWS FROM (jsonb_to_recordset(wanted) AS (
         name text, job text, kind text, params jsonb, queue text, priority integer, at timestamptz, delay float8,
         timeout float8, retry jsonb, max_attempts integer, unique_key text, unique_period float8, on_conflict text,
-        tags jsonb, metadata jsonb
+        tags jsonb, metadata jsonb, mutex text, limit_key text
     )) WITH ORDINALITY AS g (
         name, job, kind, params, queue, priority, at, delay,
-        timeout, retry, max_attempts, unique_key, unique_period, on_conflict, tags, metadata, place
+        timeout, retry, max_attempts, unique_key, unique_period, on_conflict, tags, metadata,
+        mutex, limit_key, place
     )
     LEFT JOIN batchd_schedules s ON s.id = COALESCE(g.job, g.name) AND g.kind IS NULL AND s.removed_at IS NULL
     LEFT JOIN batchd_catalog c ON c.sort = 'kind' AND c.name = COALESCE(s.kind, g.kind, g.name)
@@ -45,7 +48,14 @@ SELECT
     place, schedule_id, run_kind, run_queue, run_priority,
     CASE WHEN jsonb_typeof(own_params) = 'object' THEN job_params || own_params END,
     at, delay, run_timeout, job_retry || COALESCE(retry, CAST('{}' AS jsonb)), run_attempts,
-    unique_key, unique_period, COALESCE(on_conflict, 'keep'), tags, metadata,
+    unique_key, unique_period, COALESCE(on_conflict, 'keep'), tags, metadata, run_mutex,
+    -- The job's template, whose every second part is the name of a param.
+    CASE WHEN limit_key IS NOT NULL OR job_limit_key IS NULL THEN limit_key ELSE (
+        SELECT left(string_agg(
+            CASE WHEN mod(n, 2) = 0 THEN COALESCE((job_params || own_params)->>part, '') ELSE part END, '' ORDER BY n
+        ), 200)
+        FROM regexp_split_to_table(job_limit_key, '[{}]') WITH ORDINALITY AS parts (part, n)
+    ) END,
     CASE
         WHEN COALESCE(job, kind, name) IS NULL THEN 'names neither a job nor a kind'
         WHEN schedule_id IS NULL AND job IS NOT NULL THEN 'there is no job ' || quote_literal(job)

@@ -51,7 +51,7 @@ BEGIN
     );
     INSERT INTO batchd_runs (
         schedule_id, kind, queue, priority, params, available_at, timeout_seconds, retry, state, max_attempts,
-        created_at, created_by, unique_key, tags, metadata
+        created_at, created_by, unique_key, tags, metadata, mutex, limit_key
     )
     SELECT
         s.id, coalesce(s.kind, NEW.name), coalesce(NEW.queue, s.queue, 'default'),
@@ -79,7 +79,29 @@ BEGIN
             coalesce(NEW.retry, '{}')
         ),
         'queued', coalesce(NEW.max_attempts, s.max_attempts, 3), strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000Z', 'sql',
-        NEW.unique_key, NEW.tags, NEW.metadata
+        NEW.unique_key, NEW.tags, NEW.metadata, s.mutex,
+        -- The job's template, with each {param} filled in from the left.
+        (
+            WITH RECURSIVE fill (done, rest) AS (
+                SELECT '', s.limit_key
+                UNION ALL
+                SELECT
+                    done || substr(rest, 1, instr(rest, '{') - 1) || coalesce(
+                        (
+                            SELECT value FROM json_each(coalesce(NEW.params, '{}'))
+                            WHERE key = substr(rest, instr(rest, '{') + 1, instr(rest, '}') - instr(rest, '{') - 1)
+                        ),
+                        (
+                            SELECT value FROM json_each(s.params)
+                            WHERE key = substr(rest, instr(rest, '{') + 1, instr(rest, '}') - instr(rest, '{') - 1)
+                        ),
+                        ''
+                    ),
+                    substr(rest, instr(rest, '}') + 1)
+                FROM fill WHERE instr(rest, '{') > 0
+            )
+            SELECT substr(done || rest, 1, 200) FROM fill WHERE instr(rest, '{') = 0
+        )
     FROM (SELECT 1) LEFT JOIN batchd_schedules AS s ON s.id = NEW.name AND s.removed_at IS NULL
     WHERE NEW.unique_key IS NULL OR NOT EXISTS (
         SELECT 1 FROM batchd_runs AS run
