@@ -1,3 +1,34 @@
-"""batchd runs batch jobs against the SQL database that a team already has."""
+"""batchd runs batch jobs against the SQL database that a team already has.
+
+What an application needs of it stands here. Each name is imported when it is first used, so that `import batchd` costs
+nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchd import retry as retry
+    from batchd.listeners import Event as Event
+    from batchd.listeners import on as on
+    from batchd.monitoring.monitor import monitor as monitor
+    from batchd.retry import with_retry as with_retry
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "Event": "batchd.listeners",
+    "monitor": "batchd.monitoring.monitor",
+    "on": "batchd.listeners",
+    "retry": "batchd.retry",
+    "with_retry": "batchd.retry",
+}
+"""Where each public name lives. A name has a line here and one above, for type checkers."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = import_module(module)
+    return found if module == f"{__name__}.{name}" else getattr(found, name)

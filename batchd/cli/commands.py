@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "resume": Entry("control", "resume", "Let a paused job's schedule go on."),
         "cancel": Entry("control", "cancel", "Cancel a queued run, or stop a running one."),
         "report": Entry("report", "report", "Look at a report before it is mailed: `report preview JOB`."),
+        "exec": Entry("exec", "execute", "Run any command, under cron or by hand, and record it as a run."),
         "retry": Entry("control", "retry", "Run a failed, cancelled, missed or quarantined run again."),
     },
     "Data": {

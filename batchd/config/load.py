@@ -116,6 +116,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     complete = [job for job in read if job is not None]
     reader.check_starts(complete, jobs)
     problems.raise_if_any()
+    complete = reader.with_followers(complete)
     return Config(
         path=path,
         settings=settings,

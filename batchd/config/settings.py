@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr, field_validator
 
+from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.schedule import ScheduleError, zone_named
+from batchd.domain.template import places
 from batchd.jobs.params import Duration
 from batchd.mail.delivery import Security
 
@@ -41,9 +43,17 @@ class DaemonSettings(Section):
         description="Folders from which jobs import a team's own functions, relative to the config's folder; "
         "what is installed beside batchd comes first.",
     )
+    imports: list[str] = Field(
+        [],
+        alias="import",
+        description="Modules of your own to import at the start: those with `@batchd.on` listeners.",
+    )
     keep_for: Positive = Field(timedelta(days=90), description="How long finished runs are kept.")
     keep_runs: int = Field(10_000, ge=1, description="Most finished runs that are kept of each job.")
     keep_events: Positive = Field(timedelta(days=1), description="How long rows of the outbox are kept.")
+    keep_unread_events: Positive = Field(
+        timedelta(days=7), description="How long they are kept for a listener that has not had them yet."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -144,6 +154,31 @@ class RetrySettings(Section):
         return RetryPolicy(self.max_attempts, self.backoff, self.delay, self.max_delay, self.jitter)
 
 
+class ThenSettings(Section):
+    """`then`: the job of which a run is queued when a run of this one succeeds."""
+
+    job: str = Field(description="The job.")
+    params: dict[str, JsonValue] | None = Field(
+        None,
+        description="Its parameters, with places: `{result.path}`, `{run_id}`, `{job}`. When unset: each value of the "
+        "result whose name is a parameter that the job does not set itself.",
+    )
+    delay: Duration = Field(timedelta(0), description="How long the run waits before it may be claimed.")
+
+    @field_validator("params")
+    @classmethod
+    def _has_places(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        unknown = sorted(place for place in places(value) if place.partition(".")[0] not in ROOTS) if value else []
+        if unknown:
+            raise ValueError(f"has a place {{{unknown[0]}}}; there are: {{result.NAME}}, {{run_id}}, {{job}}")
+        return value
+
+
+def _then(value: Any) -> Any:
+    """Let `then = "job"` stand for `then = { job = "job" }`."""
+    return {"job": value} if isinstance(value, str) else value
+
+
 class JobSettings(Section):
     """`[defaults]` and the part of `[jobs.NAME]` that every kind shares."""
 
@@ -173,6 +208,9 @@ class JobSettings(Section):
         DEFAULT_TIMEOUT, description="Longest attempt; its statements are then cancelled in the server."
     )
     retry: RetrySettings = Field(default_factory=RetrySettings, description="What happens after a failed attempt.")
+    then: Annotated[ThenSettings, BeforeValidator(_then, json_schema_input_type=str | ThenSettings)] | None = Field(
+        None, description='What is queued when a run succeeds: `"other-job"`, or a table, see below.'
+    )
 
     @field_validator("timezone")
     @classmethod

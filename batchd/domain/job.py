@@ -82,7 +82,8 @@ class CatchUpPolicy:
 class JobDefinition:
     """One `[jobs.NAME]`. `schedule` is the text as written; None for a job that only a trigger runs.
 
-    `params` are the kind's own, with `CONFIG_REFERENCE` in place of every secret.
+    `params` are the kind's own, with `CONFIG_REFERENCE` in place of every secret. `then` is what is queued when a run
+    succeeds, see `batchd.domain.follow`.
     """
 
     name: str
@@ -99,6 +100,7 @@ class JobDefinition:
     timeout: timedelta | None
     retry: RetryPolicy
     params: Mapping[str, JsonValue]
+    then: Mapping[str, JsonValue] | None = None
 
     @property
     def definition_hash(self) -> str:
@@ -122,6 +124,7 @@ class JobDefinition:
             "max_attempts": self.retry.max_attempts,
             "retry": self.retry.as_json(),
             "params": self.params,
+            **({} if self.then is None else {"then": self.then}),
         }
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=dict)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]

@@ -55,6 +55,7 @@ class Reason(enum.StrEnum):
     ERROR = "error"
     LOST_TOO_OFTEN = "lost_too_often"
     NOT_UNDERSTOOD = "not_understood"
+    LOST = "lost"
 
 
 class CreatedBy(enum.StrEnum):
@@ -65,3 +66,9 @@ class CreatedBy(enum.StrEnum):
     CLI = "cli"
     API = "api"
     JOB = "job"
+    THEN = "then"
+    MONITOR = "monitor"
+
+
+EXTERNAL_KIND = "external"
+"""The kind of runs that somebody else executes and only reports: no daemon can, and none takes them back."""

@@ -242,6 +242,7 @@ def _take(connection: Connection, store: Database, request: ClaimRequest, chosen
         attempts.insert().values(started_at=now),
         [{"run_id": row.id, "fence": row.fence, "number": row.attempt, "worker": request.worker} for row in taken],
     )
+    outbox.add_started(connection, store, taken)
     ordered = sorted(taken, key=lambda row: (-row.priority, row.available_at, row.id))
     return tuple(_claim_of(row) for row in ordered)
 

@@ -6,14 +6,16 @@ are what keeps a row from getting a second run. A run's attempts and log lines g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, or_, select
 
 from batchd.db.engine import Database
 from batchd.domain.run import UNFINISHED
-from batchd.store.schema import fan_outs, outbox, runs, workers
+from batchd.store import listeners
+from batchd.store.schema import fan_outs, runs, workers
 
 CHUNK = 1_000
 
@@ -25,21 +27,26 @@ _UNFINISHED = [state.value for state in sorted(UNFINISHED)]
 class Retention:
     """Finished runs go when they are older than `keep_for` or not among their job's newest `keep_runs`.
 
-    None means no such limit. Notices go after `keep_events`.
+    None means no such limit. Notices go after `keep_events`; what a listener has not had yet, after `keep_unread`.
     """
 
     keep_runs: int | None
     keep_for: timedelta | None
     keep_events: timedelta
+    keep_unread: timedelta = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows went; `is_partial` when a chunk was full, so that there may be more."""
+    """How many rows went; `is_partial` when a chunk was full, so that there may be more.
+
+    `unread` counts the notices that went before these listeners had them.
+    """
 
     runs: int
     events: int
     workers: int
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -55,15 +62,11 @@ class Pruned:
 def prune(database: Database, retention: Retention) -> Pruned:
     """Remove at most CHUNK rows of each sort in one transaction, by the database's clock, the oldest first."""
     with database.writing() as connection:
+        events, unread = listeners.prune_outbox(connection, database, retention.keep_events, retention.keep_unread)
         return Pruned(
             runs=_prune_runs(connection, database, retention),
-            events=_prune(
-                connection,
-                outbox,
-                select(outbox.c.id)
-                .where(outbox.c.created_at < _ago(database, retention.keep_events))
-                .order_by(outbox.c.created_at),
-            ),
+            events=events,
+            unread=unread,
             workers=_prune(
                 connection, workers, select(workers.c.id).where(workers.c.heartbeat_at < _ago(database, _KEEP_WORKERS))
             ),

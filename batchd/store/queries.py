@@ -17,7 +17,9 @@ from sqlalchemy import Connection, Select, and_, case, func, inspect, or_, selec
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
+from batchd.store import listeners
 from batchd.store.fan_outs import count_children
+from batchd.store.listeners import ListenerView
 from batchd.store.schema import attempts, log_lines, runs, schedules, workers
 
 ALIVE_WITHIN = timedelta(seconds=30)
@@ -62,6 +64,7 @@ class RunView:
     created_by: str
     parent_id: int | None
     child_key: str | None
+    after_id: int | None = None
 
     @property
     def is_final(self) -> bool:
@@ -188,6 +191,7 @@ class StoreStatus:
     queues: tuple[QueueView, ...]
     last_day: Mapping[str, int]
     broken_jobs: tuple[str, ...]
+    listeners: tuple[ListenerView, ...] = ()
 
     @property
     def alive(self) -> tuple[WorkerView, ...]:
@@ -299,6 +303,7 @@ def store_status(database: Database) -> StoreStatus:
             queues=_queues(connection, now),
             last_day={row[0]: row[1] for row in connection.execute(finished)},
             broken_jobs=tuple(connection.scalars(broken.order_by(schedules.c.id))),
+            listeners=listeners.views(connection, database),
         )
 
 

@@ -30,7 +30,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 5
 """The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
@@ -80,13 +80,17 @@ schedules = Table(
     Column("timeout_seconds", Double),
     Column("max_attempts", Integer, nullable=False),
     Column("retry", Json, nullable=False),
+    Column("then_run", Json),
     Column("definition_hash", String, nullable=False),
     Column("error", Text),
     Column("created_at", UtcTimestamp, nullable=False),
     Column("updated_at", UtcTimestamp, nullable=False),
     _one_of("catch_up", CatchUp),
     _one_of("overlap", Overlap),
-    comment="One row a job of the config. error: why its schedule cannot be planned, NULL when all is well.",
+    comment=(
+        "One row a job of the config. error: why its schedule cannot be planned, NULL when all is well; "
+        "then_run: what is queued when a run of it succeeds."
+    ),
 )
 Index(
     "batchd_schedules_due",  # planner: what is due, and when is the next one
@@ -133,6 +137,7 @@ runs = Table(
     Column("created_by", String, nullable=False),
     Column("parent_id", BigId),
     Column("child_key", Text),
+    Column("after_id", BigId),
     UniqueConstraint("schedule_id", "scheduled_for", name="batchd_runs_fire_key"),
     _one_of("state", RunState),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -141,7 +146,8 @@ runs = Table(
     comment=(
         "The ledger. attempt: attempts used up; fence: claims so far; losses: claims in a row that ended without "
         "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until. "
-        "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run."
+        "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run. "
+        "after_id: the run that this one follows, by `then`, `on_complete` or `on_success`."
     ),
 )
 _UNFINISHED = text("state IN ('queued', 'running')")
@@ -214,9 +220,11 @@ fan_outs = Table(
     Column("closed_at", UtcTimestamp),
     Column("done_at", UtcTimestamp),
     Column("on_complete_run_id", BigId),
+    Column("on_success", Json),
+    Column("on_success_run_id", BigId),
     comment=(
         "Runs that queue runs. closed_at: all children are queued; done_at: it and all its children are final; "
-        "on_complete: the run to queue then, once."
+        "on_complete: the run to queue then, once; on_success: likewise, when all of them succeeded."
     ),
 )
 Index(
@@ -269,9 +277,32 @@ outbox = Table(
     Column("schedule_id", String),
     Column("payload", Json, nullable=False),
     sqlite_autoincrement=True,
-    comment="One row a state change, committed with it; alerts and the dashboard read it, retention prunes it.",
+    comment="One row a state change, committed with it; listeners and the dashboard read it, retention prunes it.",
 )
 Index("batchd_outbox_created", outbox.c.created_at)  # retention
+
+listeners = Table(
+    "batchd_listeners",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("events", Text, nullable=False),
+    Column("wants_started", Boolean, nullable=False),
+    Column("wants_progressed", Boolean, nullable=False),
+    Column("last_id", BigId, nullable=False),
+    Column("fence", BigId, nullable=False, server_default=text("0")),
+    Column("worker", String),
+    Column("lease_until", UtcTimestamp),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text),
+    Column("lost", BigId, nullable=False, server_default=text("0")),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("seen_at", UtcTimestamp, nullable=False),
+    comment=(
+        "Functions that are called with events. last_id: all of the outbox up to there is delivered; failures, error: "
+        "of the event that it cannot get past; lost: events that retention took before it had them; "
+        "seen_at: when a daemon last had it."
+    ),
+)
 
 workers = Table(
     "batchd_workers",

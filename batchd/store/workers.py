@@ -14,6 +14,7 @@ from sqlalchemy import Row, select, update
 
 from batchd import __version__
 from batchd.db.engine import Database
+from batchd.domain.run import EXTERNAL_KIND
 from batchd.store.schema import runs, workers
 
 
@@ -84,7 +85,12 @@ def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> t
     with store.reading() as connection:
         rows = connection.execute(select(workers).where(workers.c.id != me.id, workers.c.state != "stopped")).all()
         holders = set(
-            connection.execute(select(runs.c.worker).where(runs.c.state == "running").distinct()).scalars().all()
+            # Who only reports a run is no daemon: SQLite's lock says nothing of it, its lease does.
+            connection.execute(
+                select(runs.c.worker).where(runs.c.state == "running", runs.c.kind != EXTERNAL_KIND).distinct()
+            )
+            .scalars()
+            .all()
         )
     known = {row.id for row in rows}
     dead = {row.id for row in rows if all_others or _is_gone(row, me)}
