@@ -123,7 +123,7 @@ def _event_named(text: str) -> EventName:
         return EventName(text)
     except ValueError:
         near = get_close_matches(text, list(EventName), n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(EventName)}"
+        advice = f"did you mean {str(near[0])!r}?" if near else f"there are: {', '.join(EventName)}"
         raise ValueError(f"there is no event {text!r}; {advice}") from None
 
 

@@ -11,13 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 from batchd.clock import Clock, SystemClock
+from batchd.db.engine import Database
 from batchd.db.storable import storable_json, storable_text
 from batchd.domain.attempt import AttemptError
 from batchd.domain.job import JsonObject
 from batchd.errors import BatchdError, DatabaseUnavailable, LockTimeout, StatementCancelled
 from batchd.monitoring.places import Place
 from batchd.store import log_lines, reported
-from batchd.store.leases import Progress, write_progress
+from batchd.store.leases import Progress, cancel_requests, write_progress
 from batchd.store.reported import HEARTBEAT, ReportedEnd
 from batchd.store.workers import this_process
 
@@ -162,14 +163,21 @@ class Recorder:
             self._beat_at = self._clock.monotonic() + HEARTBEAT.total_seconds()
         with self._lock:
             end = self._end
-        if end is None and self._clock.monotonic() >= self._beat_at:
-            self._beat_at = self._clock.monotonic() + HEARTBEAT.total_seconds()
-            if reported.beat(store, self.run_id).cancel_requested:
-                self.cancel_requested.set()
+        if end is None:
+            self._stay_alive(store, self.run_id)
         self._write_progress()
         self._write_lines(is_last=end is not None)
         if end is not None:
             self._record(end)
+
+    def _stay_alive(self, store: Database, run_id: int) -> None:
+        if self._clock.monotonic() >= self._beat_at:
+            is_to_end = reported.beat(store, run_id).cancel_requested
+            self._beat_at = self._clock.monotonic() + HEARTBEAT.total_seconds()
+        else:
+            is_to_end = run_id in cancel_requests(store, [run_id])
+        if is_to_end:
+            self.cancel_requested.set()
 
     def _write_progress(self) -> None:
         assert self._place is not None

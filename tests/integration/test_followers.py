@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -120,16 +121,11 @@ def test_success_and_follower_are_one_transaction(store: Database) -> None:
 
     writing = store.writing
 
-    def dying() -> Any:
-        import contextlib
-
-        @contextlib.contextmanager
-        def cut() -> Iterator[Any]:
-            with writing() as connection:
-                yield connection
-                raise Killed
-
-        return cut()
+    @contextlib.contextmanager
+    def dying() -> Iterator[Any]:
+        with writing() as connection:
+            yield connection
+            raise Killed
 
     store.writing = dying  # type: ignore[method-assign,assignment]
     with pytest.raises((Killed, LeaseLost)):

@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 
 import batchd
 from batchd.db.engine import Database
-from batchd.domain.run import RunState
+from batchd.domain.run import CreatedBy, RunState
 from batchd.errors import UsageError
 from batchd.monitoring import recorder
 from batchd.store import control, leases, reported, workers
@@ -23,7 +23,7 @@ from batchd.store.reported import LEASE, ReportedEnd
 from batchd.store.schedules import reconcile
 from batchd.store.schema import outbox, runs, schedules
 from tests.support.databases import open_database
-from tests.support.definitions import definition
+from tests.support.definitions import job
 from tests.support.store_rows import add_schedule, run_row
 from tests.support.waiting import wait_until
 
@@ -170,14 +170,7 @@ def test_a_script_that_falls_silent_is_failed_and_never_run_again(store: Databas
     assert "died or fell silent" in run["error"]
     assert events(store) == [("run.lost", "failed")]
     with pytest.raises(UsageError, match="only reported"):
-        control.retry(store, run_id, created_by=batchd_cli())
-
-
-def batchd_cli() -> Any:
-    """Who retries."""
-    from batchd.domain.run import CreatedBy
-
-    return CreatedBy.CLI
+        control.retry(store, run_id, created_by=CreatedBy.CLI)
 
 
 def expire(store: Database, run_id: int) -> None:
@@ -231,7 +224,7 @@ def test_a_daemon_that_starts_takes_no_reported_run_back(store: Database) -> Non
 def test_a_job_that_is_only_reported_survives_the_next_start(store: Database) -> None:
     """The config does not have it; it is no less a job."""
     reported.begin(store, JOB, {}, "script-1", timedelta(0))
-    report = reconcile(store, [definition("tick")], datetime.now(UTC))
+    report = reconcile(store, [job("tick")], datetime.now(UTC))
     assert (report.added, report.removed) == (1, 0)
     with store.reading() as connection:
         assert connection.execute(select(schedules.c.removed_at).where(schedules.c.id == JOB)).scalar_one() is None
