@@ -24,6 +24,7 @@ _BY_STATE = {
     RunState.FAILED.value: EventName.FAILED,
     RunState.CANCELLED.value: EventName.DISCARDED,
 }
+_FINAL = frozenset(state.value for state in RunState if state.is_final)
 _BY_STATE_EVENTS = frozenset({"run.finished", "run.lost"})
 _ASIDE = frozenset({"job", "kind", "queue", "state", "reason", "attempt", "error"})
 
@@ -35,7 +36,7 @@ def event_of(notice: Notice) -> Event | None:
     name = _BY_STATE.get(str(said.get("state"))) if notice.event in _BY_STATE_EVENTS else _NAMES.get(notice.event)
     if name is None or notice.run_id is None:
         return None
-    is_final_still = notice.state is not None and notice.state == said.get("state") and notice.state != "running"
+    is_final_still = notice.state == said.get("state") and notice.state in _FINAL
     return Event(
         id=notice.id,
         name=name,

@@ -111,7 +111,9 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
         if not (_is_terminal() and number in {signal.SIGINT, signal.SIGQUIT}):
             _send(process, number)
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    # What is ignored (nohup) stays so, for the command as well.
+    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, forward) for number in heard}
     try:
         yield
     finally:

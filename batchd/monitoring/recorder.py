@@ -76,6 +76,7 @@ class Recorder:
         self._end: ReportedEnd | None = None
         self._is_recorded = False
         self._problem: str | None = None
+        self._has_complained = False
         self._thread = threading.Thread(target=self._work, name=f"batchd-monitor {job}", daemon=True)
 
     def start(self) -> None:
@@ -135,11 +136,11 @@ class Recorder:
                 if not isinstance(failure, _AWAY) or self._clock.monotonic() >= give_up_at:
                     return
             pause = _TURN if failure is None or is_ending else min(pause * 2, _LONGEST_PAUSE)
-            self._woken.wait(pause.total_seconds())
-            if not is_ending:
+            if is_ending:
+                threading.Event().wait(pause.total_seconds())
+            else:
+                self._woken.wait(pause.total_seconds())
                 self._woken.clear()
-                continue
-            threading.Event().wait(0.0 if failure is None else _TURN.total_seconds())
 
     def _try(self) -> Exception | None:
         """Do what is due, and return what came in the way; whatever it is, the work goes on."""
@@ -233,7 +234,8 @@ class Recorder:
         """Say once at the beginning and once at the end what is not recorded."""
         if at_the_end:
             self._say(f"batchd: how this run of {self._job} ended is not recorded: {problem}")
-        elif not self._settled.is_set():
+        elif not self._settled.is_set() and not self._has_complained:
+            self._has_complained = True
             self._say(f"batchd: this run of {self._job} goes on without being recorded for now: {problem}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Text, cast, update
 
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy, RunState
@@ -19,6 +19,8 @@ from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.schema import runs
 
 BATCH_KIND = "batch"
+
+_CHUNK = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,45 @@ def enqueue_batch_in(
     number in the batch as one; of runs with the same key, or with a `unique_key` that an unfinished run has, only
     the first is queued. Raises JobError for a job that the store does not know.
     """
+    batch_id = _begin(connection, store, len(wanted), created_by, name)
+    fan_outs.begin_in(connection, store, batch_id, on_complete, on_success)
+    keyed = [run if run.key is not None else replace(run, key=str(number)) for number, run in enumerate(wanted)]
+    ids = enqueue_in(connection, store, keyed, created_by=created_by, parent_id=batch_id)
+    fan_outs.close_in(connection, store, batch_id)
+    return QueuedBatch(batch_id, ids)
+
+
+def group_in(
+    connection: Connection,
+    store: Database,
+    run_ids: Sequence[int],
+    *,
+    created_by: CreatedBy,
+    name: str | None = None,
+    on_complete: NewRun | None = None,
+    on_success: NewRun | None = None,
+) -> QueuedBatch:
+    """Make a batch of runs that the caller has queued in this very transaction, by whatever way; see above.
+
+    A run that belongs to another batch or run stays there, and is not among the runs that are returned.
+    """
+    batch_id = _begin(connection, store, len(run_ids), created_by, name)
+    fan_outs.begin_in(connection, store, batch_id, on_complete, on_success)
+    taken: set[int] = set()
+    for start in range(0, len(run_ids), _CHUNK):
+        taken |= set(
+            connection.execute(
+                update(runs)
+                .where(runs.c.id.in_(run_ids[start : start + _CHUNK]), runs.c.parent_id.is_(None))
+                .values(parent_id=batch_id, child_key=cast(runs.c.id, Text))
+                .returning(runs.c.id)
+            ).scalars()
+        )
+    fan_outs.close_in(connection, store, batch_id)
+    return QueuedBatch(batch_id, tuple(run_id for run_id in run_ids if run_id in taken))
+
+
+def _begin(connection: Connection, store: Database, count: int, created_by: CreatedBy, name: str | None) -> int:
     now = store.dialect.now()
     batch_id: int = connection.execute(
         runs.insert()
@@ -82,13 +123,9 @@ def enqueue_batch_in(
             retry={},
             state=RunState.SUCCEEDED.value,
             max_attempts=1,
-            result={"queued": len(wanted)},
+            result={"queued": count},
             created_by=created_by.value,
         )
         .returning(runs.c.id)
     ).scalar_one()
-    fan_outs.begin_in(connection, store, batch_id, on_complete, on_success)
-    keyed = [run if run.key is not None else replace(run, key=str(number)) for number, run in enumerate(wanted)]
-    ids = enqueue_in(connection, store, keyed, created_by=created_by, parent_id=batch_id)
-    fan_outs.close_in(connection, store, batch_id)
-    return QueuedBatch(batch_id, ids)
+    return batch_id

@@ -49,6 +49,10 @@ def trigger(database: Database, job: str, overrides: Mapping[str, JsonValue], *,
     """
     with database.writing() as connection:
         row = _job(connection, job)
+        if row["kind"] == EXTERNAL_KIND:
+            raise NotPossible(
+                f"job {job!r} runs elsewhere and is only reported to batchd", hint="start its script, where it is"
+            )
         now = database.dialect.now()
         alone = row["overlap"] != Overlap.ALLOW.value
         values = {

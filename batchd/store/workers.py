@@ -15,7 +15,7 @@ from sqlalchemy import Row, select, update
 from batchd import __version__
 from batchd.db.engine import Database
 from batchd.domain.run import EXTERNAL_KIND
-from batchd.store.schema import runs, workers
+from batchd.store.schema import listeners, runs, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,12 @@ def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> t
 
 
 def mark_stopped(store: Database, worker_ids: tuple[str, ...]) -> None:
-    """Say of dead workers that they have stopped."""
+    """Say of dead workers that they have stopped, and let others have the listeners that they served."""
     with store.writing() as connection:
         connection.execute(update(workers).where(workers.c.id.in_(worker_ids)).values(state="stopped"))
+        connection.execute(
+            update(listeners).where(listeners.c.worker.in_(worker_ids)).values(worker=None, lease_until=None)
+        )
 
 
 def _is_gone(row: Row[Any], me: WorkerIdentity) -> bool:

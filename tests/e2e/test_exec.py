@@ -156,4 +156,4 @@ def test_a_killed_exec_is_found_out(config: Path, urls: Urls) -> None:
             connection.execute(update(runs).values(lease_until=store.dialect.now_plus(-1)))
         assert leases.reap_expired(store, mine=()) == (run_id,)
     shown = json.loads(batchd(config, "show", str(run_id), "--json").stdout)
-    assert (shown["state"], shown["reason"]) == ("failed", "lost")
+    assert (shown["run"]["state"], shown["run"]["reason"]) == ("failed", "lost")

@@ -18,9 +18,9 @@ from batchd.engine.fan_in import FanIn
 from batchd.errors import JobError, LeaseLost
 from batchd.jobs.contract import JobContext
 from batchd.store import fan_outs
-from batchd.store.batches import enqueue_batch
+from batchd.store.batches import enqueue_batch, group_in
 from batchd.store.claims import Claim, ClaimRequest, claim
-from batchd.store.enqueue import NewRun
+from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.finish import Ending, _finish_together, finish
 from batchd.store.history import Retention, prune
 from batchd.store.migrate import migrate
@@ -210,6 +210,20 @@ def test_a_batch_with_one_failure_is_not_followed_by_on_success(store: Database,
     complete(store)
     (only,) = followers_of(store, batch.id)
     assert only.params["text"] == f"2 of 3, {1 if state == 'failed' else 0} failed"
+
+
+def test_runs_that_were_queued_otherwise_become_a_batch(store: Database) -> None:
+    """In the transaction that queues them; one that belongs to another batch stays there."""
+    other = batch_of(store, 1)
+    with store.writing() as connection:
+        ids = enqueue_in(connection, store, [NewRun(kind="work")] * 2, created_by=CreatedBy.API)
+        mixed = (*ids, *other.runs)
+        batch = group_in(connection, store, mixed, created_by=CreatedBy.API, on_success=NewRun(job="tell"))
+    assert batch.runs == ids
+    end(store, "succeeded", *ids)
+    complete(store)
+    assert len(followers_of(store, batch.id)) == 1
+    assert followers_of(store, other.id) == []
 
 
 def test_a_batch_of_nothing_is_complete_at_once(store: Database) -> None:

@@ -171,6 +171,8 @@ def test_a_script_that_falls_silent_is_failed_and_never_run_again(store: Databas
     assert events(store) == [("run.lost", "failed")]
     with pytest.raises(UsageError, match="only reported"):
         control.retry(store, run_id, created_by=CreatedBy.CLI)
+    with pytest.raises(UsageError, match="runs elsewhere"):
+        control.trigger(store, JOB, {}, created_by=CreatedBy.CLI)
 
 
 def expire(store: Database, run_id: int) -> None:
