@@ -15,19 +15,22 @@ from sqlalchemy import select, update
 from batchd.clock import SystemClock
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
-from batchd.domain.run import CreatedBy
+from batchd.domain.run import CreatedBy, RunState
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
 from batchd.listeners import Event, EventName, Listener
 from batchd.listening.listener_loop import ListenerLoop, Listening, registration
-from batchd.store import control, listeners, outbox
+from batchd.store import control, leases, listeners, outbox, reported
 from batchd.store.enqueue import NewRun, enqueue
 from batchd.store.history import Retention, prune
+from batchd.store.leases import Progress
 from batchd.store.migrate import migrate
 from batchd.store.outbox import Reader
 from batchd.store.queries import store_status
+from batchd.store.reported import ReportedEnd
 from batchd.store.schema import listeners as listener_rows
 from batchd.store.schema import outbox as outbox_rows
+from batchd.store.schema import runs
 from tests.support.databases import open_database
 from tests.support.engine_room import engine_room
 from tests.support.store_rows import add_run, add_schedule, run_row
@@ -479,6 +482,22 @@ def age(store: Database, days: float) -> None:
     """Make every row of the outbox so old."""
     with store.writing() as connection:
         connection.execute(update(outbox_rows).values(created_at=store.dialect.now_plus(-days * 86_400)))
+
+
+def test_a_reported_run_is_heard_of_like_any_other(store: Database) -> None:
+    """From its start to its end, or to the word that it was lost."""
+    heard = Heard()
+    loop = loop_of(store, listener(heard))
+    good, lost = (reported.begin(store, "backup", {}, "script", timedelta(0)) for _ in range(2))
+    leases.write_progress(store, {good: (1, Progress(1, 2, "half"))})
+    reported.finish(store, good, ReportedEnd(RunState.SUCCEEDED, None, {"bytes": 5}), None)
+    with store.writing() as connection:
+        connection.execute(update(runs).where(runs.c.id == lost).values(lease_until=store.dialect.now_plus(-1)))
+    leases.reap_expired(store, mine=())
+    turn(loop)
+    assert heard.names == ["started", "started", "progressed", "succeeded", "failed"]
+    assert heard.run_ids == [good, lost, good, good, lost]
+    assert (heard.events[3].result, heard.events[3].job, heard.events[4].reason) == ({"bytes": 5}, "backup", "lost")
 
 
 def test_a_cancel_by_hand_is_discarded(store: Database) -> None:
