@@ -12,7 +12,7 @@ from typing import Any
 
 from batchd.clock import Clock, SystemClock
 from batchd.db.engine import Database
-from batchd.db.storable import storable_json, storable_text
+from batchd.db.storable import storable_count, storable_json, storable_text
 from batchd.domain.attempt import AttemptError
 from batchd.domain.job import JsonObject
 from batchd.errors import BatchdError, DatabaseUnavailable, LockTimeout, StatementCancelled
@@ -89,17 +89,17 @@ class Recorder:
     def progress(self, done: int, total: int | None, note: str | None) -> None:
         """Say how far the run is."""
         with self._lock:
-            self._progress = Progress(int(done), None if total is None else int(total), note)
+            self._progress = Progress(storable_count(done), None if total is None else storable_count(total), note)
             self._unwritten_progress = True
 
     def line(self, text: str, *, level: str = "info", **fields: Any) -> None:
         """Keep one line of the run: it is among the first or the last ones, or counted."""
         kept = {
+            **fields,
             "ts": self._clock.now().isoformat(),
             "level": level,
             "event": "monitor.output",
             "msg": text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} …",
-            **fields,
         }
         with self._lock:
             self._line_count += 1
@@ -167,7 +167,12 @@ class Recorder:
         if end is None:
             self._stay_alive(store, self.run_id)
         self._write_progress()
-        self._write_lines(is_last=end is not None)
+        try:
+            self._write_lines(is_last=end is not None)
+        except _AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 (lines that the store refuses must not keep the ending from it)
+            self._drop_lines(f"{type(error).__name__}: {error}")
         if end is not None:
             self._record(end)
 
@@ -212,6 +217,12 @@ class Recorder:
             if is_last:
                 self._last_lines.clear()
                 self._line_count = min(self._line_count, FIRST_LINES)
+
+    def _drop_lines(self, problem: str) -> None:
+        with self._lock:
+            self._lines.clear()
+            self._last_lines.clear()
+        self._say(f"batchd: lines of this run of {self._job} are not recorded: {' '.join(problem.split())[:200]}")
 
     def _record(self, end: ReportedEnd) -> None:
         assert self._place is not None
