@@ -9,6 +9,7 @@ daemon loudly, since a daemon that half works is worse than one that its supervi
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Future, wait
 from datetime import timedelta
@@ -67,7 +68,9 @@ log = get_logger()
 def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     """Run the daemon on the config until a signal stops it, and return the exit code; main thread only.
 
-    A clean stop does not return: it ends the process with code 0, so that a job's stuck thread cannot keep it alive.
+    The config's folder becomes the working directory, so that a relative path in it means the same however the daemon
+    was started. A clean stop does not return: it ends the process with code 0, so that a job's stuck thread cannot keep
+    it alive.
     Raises BatchdError when the daemon cannot start: a config without jobs (unless `allow_empty`), a store that another
     daemon holds, that is newer than this batchd, or (with `no_wait`) that is unreachable.
     """
@@ -80,6 +83,7 @@ def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     log.info("service.starting", config=str(config.path), store=masked(config.store.url), jobs=len(config.jobs))
     for warning in config.warnings:
         log.warning("config.warning", problem=str(warning))
+    os.chdir(config.folder)
     try:
         config.require_jobs(allow_empty=allow_empty)
         import_own_modules(config)

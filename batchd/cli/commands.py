@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -68,7 +69,11 @@ class Commands(click.Group):
         entry = ENTRIES.get(cmd_name)
         if entry is None:
             return None
-        command: click.Command = getattr(import_module(f"batchd.cli.{entry.module}"), entry.function)
+        try:
+            command: click.Command = getattr(import_module(f"batchd.cli.{entry.module}"), entry.function)
+        finally:
+            gc.freeze()
+            gc.enable()  # `batchd.__main__` disabled it for the imports
         return command
 
     def resolve_command(

@@ -55,6 +55,7 @@ def check_jobs(config: Config, tried: Sequence[Connected]) -> list[Problem]:
             for name, settings in config.databases.items()
             if name in answered
         }
+        stack.enter_context(contextlib.chdir(config.folder))
         return [problem for job in config.jobs for problem in _complaints(config, job, databases)]
 
 

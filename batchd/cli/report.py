@@ -74,17 +74,18 @@ def preview(
     config = open_config(config_file)
     known_job(config, job)
     params = _params(config, job)
-    file = out or Path(f"{job}.html")
-    with _context(config, job, at) as context:
+    named = out or Path(f"{job}.html")
+    file = named.absolute()
+    with _context(config, job, at) as context, contextlib.chdir(config.folder):
         try:
             built = build_report(params, context)
             _write(file, params, context, built)
         finally:
             context.close()
     if as_json:
-        emit_json({"file": str(file), "subject": built.subject, **built.facts})
+        emit_json({"file": str(named), "subject": built.subject, **built.facts})
     else:
-        emit_facts([("subject", built.subject), ("alert", built.alert), ("file", str(file))])
+        emit_facts([("subject", built.subject), ("alert", built.alert), ("file", str(named))])
     if as_open:
         webbrowser.open(file.resolve().as_uri())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import Mapping
@@ -41,9 +42,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One checked config. `secrets` are the values that must never be shown; `params` hold them, definitions do not."""
+    """One checked config. `secrets` are the values that must never be shown; `params` hold them, definitions do not.
+
+    `path` is the file as it was named, `folder` the whole path of where it is: what relative paths are relative to.
+    """
 
     path: Path
+    folder: Path
     settings: Settings
     jobs: tuple[JobDefinition, ...]
     store: DatabaseSettings
@@ -112,13 +117,15 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     store = _database(("store",), "store", settings.store, folder, outside, problems, default=state / "batchd.db")
     mail = read_mail(settings.mail, folder, outside, problems)
     reader = JobReader(settings, catalog.kinds() if kinds is None else kinds, outside, problems)
-    read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
-    complete = [job for job in read if job is not None]
-    reader.check_starts(complete, jobs)
+    with contextlib.chdir(folder):  # a relative path in a job's params means what it means to the daemon
+        read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
+        complete = [job for job in read if job is not None]
+        reader.check_starts(complete, jobs)
     problems.raise_if_any()
     complete = reader.with_followers(complete)
     return Config(
         path=path,
+        folder=folder,
         settings=settings,
         jobs=tuple(job.definition for job in complete),
         store=store,

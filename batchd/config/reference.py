@@ -28,6 +28,7 @@ editors, `batchd check` tells every error at once, `batchd kinds KIND` explains 
 - A secret can stand in a file: `url_file` instead of `url`, `password_file` instead of `password`, and `NAME_file` for
   every secret of a kind. A bare file name is looked up in `$CREDENTIALS_DIRECTORY` when systemd sets it, any other path
   is relative to the config's folder.
+- Every relative path is relative to the config's folder, which is also the daemon's working directory.
 - A value that came from a variable or a file is masked in logs and never stored: a run's row refers to the config.
 - Settings of a job win over `[defaults]`, those over the kind's own defaults, those over the ones below.
 """

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Connection, Select
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PsycopgConnection
 
 _ENOUGH_BYTES = 128 * 1024
 """What one turn brings: few turns, and little to hold."""
@@ -34,8 +36,7 @@ def copy_out(connection: Connection, statement: Select[Any], wanted: CopyFormat)
     Leaving the iterator early cancels the statement. The values of `statement` are written into its text, since COPY
     takes no parameters.
     """
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
+    driver: PsycopgConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     # The compiler doubles percent signs for a driver that looks for parameters; a statement without any is sent as is.
     query = str(compiled).replace("%%", "%")

@@ -137,6 +137,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def commit_without_waiting(self, connection: Connection) -> None:
+        """Let the transaction's commit not wait for the disk: a crash of the server may undo it, as a whole."""
+        ...
+
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
         """Let the transaction's statements give up a wait for a lock after `limit` (a no-op with one writer)."""
         ...

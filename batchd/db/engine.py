@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection
@@ -14,8 +15,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from batchd.db.dialect import DatabaseSettings, Dialect, Failure
-from batchd.db.postgresql import PostgresDialect
-from batchd.db.sqlite import SqliteDialect
 from batchd.errors import (
     BatchdError,
     DatabaseUnavailable,
@@ -27,7 +26,8 @@ from batchd.errors import (
 
 _CANCEL_WITHIN = timedelta(seconds=2)
 
-_DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgresDialect, "sqlite": SqliteDialect}
+_DIALECTS = {"postgresql": "PostgresDialect", "sqlite": "SqliteDialect"}
+"""Each stands in a module of its name; only the one in use is imported, and its driver with it."""
 
 
 class Interrupts:
@@ -181,9 +181,9 @@ def dialect_of(url: str) -> Dialect:
         backend = make_url(url).get_backend_name()
     except (ArgumentError, ValueError) as error:
         raise BatchdError("not a database URL; write postgresql://user@host/name or sqlite:///file.db") from error
-    dialect = _DIALECTS.get(backend)
-    if dialect is None:
+    if backend not in _DIALECTS:
         raise BatchdError(f"{masked(url)}: batchd knows postgresql and sqlite, not {backend!r}")
+    dialect: type[Dialect] = getattr(import_module(f"batchd.db.{backend}"), _DIALECTS[backend])
     return dialect()
 
 

@@ -197,6 +197,10 @@ class PostgresDialect:
         """Set every deferrable constraint to immediate and `synchronous_commit` to off for the transaction."""
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off; SET CONSTRAINTS ALL IMMEDIATE")
 
+    def commit_without_waiting(self, connection: Connection) -> None:
+        """Set `synchronous_commit` to off for the transaction."""
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
         """Set `lock_timeout` for the transaction."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(limit.total_seconds() * 1000))}")

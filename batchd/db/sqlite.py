@@ -190,6 +190,9 @@ class SqliteDialect:
     def begin_chunk(self, connection: Connection) -> None:
         """Do nothing: a deferred reference fails at the commit, and a commit that does not wait would block others."""
 
+    def commit_without_waiting(self, connection: Connection) -> None:
+        """Do nothing: SQLite decides it for a connection, not for a transaction."""
+
     def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
         """Do nothing: BEGIN IMMEDIATE waited for the only lock there is, before anything was held."""
 

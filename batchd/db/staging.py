@@ -11,12 +11,14 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-import psycopg
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, MetaData, Table, Text
 from sqlalchemy.schema import CreateTable, DropTable
 from sqlalchemy.sql.elements import quoted_name
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PsycopgConnection
 
 POSITION = "batchd_position"
 TEMPORARY = "batchd_staging"
@@ -102,8 +104,7 @@ class Staging:
             return
         if isinstance(block.payload, bytes):
             preparer = connection.dialect.identifier_preparer
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
+            driver: PsycopgConnection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
             table = preparer.format_table(self.table)
             delimiter = "E'\\t'" if block.delimiter == "\t" else "'" + block.delimiter.replace("'", "''") + "'"
             command = f"COPY {table} FROM STDIN WITH (FORMAT text, DELIMITER {delimiter}, ENCODING 'UTF8')"

@@ -32,7 +32,7 @@ class Params(BaseModel):
     `batchd kinds` are generated from them. Use the types of `batchd.jobs.params` for durations, sizes and names.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 P = TypeVar("P", bound=Params)

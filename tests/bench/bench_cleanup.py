@@ -231,7 +231,7 @@ def opened(kind: str, folder: Path) -> Iterator[Database]:
         return
     folder.chmod(0o755)
     with (
-        start_server(folder, "18" if kind.endswith("18") else "older") as server,
+        start_server(folder, "18" if kind.endswith("18") else "older", synced=True) as server,
         fresh_database(server) as url,
     ):
         database = Database(settings(url))

@@ -161,7 +161,7 @@ def main() -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             url = f"sqlite:///{folder}/app.db"
             if dialect == "postgresql":
-                server = stack.enter_context(start_server(folder, "older"))
+                server = stack.enter_context(start_server(folder, "older", synced=True))
                 url = stack.enter_context(fresh_database(server))
             make_table(url, chosen.rows)
             print_table(dialect, url, folder, chosen)

@@ -143,7 +143,7 @@ def report(rows: int, repeat: int, version: str) -> None:
         path = folder / "users.csv"
         keys = write_file(path, rows)
         found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
-        with start_server(folder, version) as server, fresh_database(server) as url:
+        with start_server(folder, version, synced=True) as server, fresh_database(server) as url:
             for _ in range(repeat):
                 for way in WAYS:
                     found[way].append(measured(way, url, path, keys))

@@ -176,7 +176,7 @@ def main() -> int:
             if dialect != "sqlite":
                 (base / dialect).mkdir()
                 version = "18" if dialect.endswith("18") else "older"
-                server = stack.enter_context(start_server(base / dialect, version))
+                server = stack.enter_context(start_server(base / dialect, version, synced=True))
             _measure(dialect, server, given)
     return 0
 

@@ -52,7 +52,9 @@ def _storms(dialect: str, arguments: argparse.Namespace) -> list[Verdict]:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchd-storm")))
         base.chmod(0o755)
         version = "18" if dialect.endswith("18") else "older"
-        server = None if dialect == "sqlite" else stack.enter_context(start_server(_folder(base, "server"), version))
+        server = None
+        if dialect != "sqlite":
+            server = stack.enter_context(start_server(_folder(base, "server"), version, synced=True))
 
         def place(name: str) -> Battlefield:
             folder = _folder(base, name)

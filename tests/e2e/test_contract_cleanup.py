@@ -14,7 +14,7 @@ from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_not
 
 pytestmark = pytest.mark.timeout(600)
 
-_GOING = 6_000
+_GOING = 3_000
 
 
 def _prepare(place: Place) -> None:

@@ -16,7 +16,7 @@ from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_not
 
 pytestmark = pytest.mark.timeout(600)
 
-_ROWS = 1_500
+_ROWS = 800
 
 
 def _prepare(place: Place) -> None:

@@ -15,7 +15,7 @@ from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_not
 
 pytestmark = pytest.mark.timeout(900)
 
-_RECORDS = 8_000
+_RECORDS = 4_000
 _COUNTS = ("records", "inserted", "updated", "skipped", "rejected", "bytes", "files")
 _JOB = {"kind": "csv_import", "database": "app", "table": "users", "batch_size": 40, "pause": "4ms"}
 

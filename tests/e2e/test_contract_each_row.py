@@ -16,7 +16,7 @@ from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_not
 
 pytestmark = pytest.mark.timeout(600)
 
-_PEOPLE = 1_200
+_PEOPLE = 600
 
 
 def _prepare(place: Place) -> None:

@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
-_ROWS = 800
+_ROWS = 400
 
 
 def _prepare(place: Place) -> None:

@@ -58,7 +58,7 @@ def store(urls: Urls) -> Iterator[Database]:
 def test_a_daemon_that_is_told_to_stop_says_goodbye(tmp_path: Path, urls: Urls, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end a ready daemon with exit code 0 and without an error."""
     config = _config(tmp_path, urls, {"tick": {"kind": "noop", "schedule": "every 1s"}})
-    with Daemon(config) as daemon:
+    with Daemon(config, fresh=True) as daemon:
         daemon.ready()
         assert daemon.stop(number) == ExitCode.OK
         assert daemon.events("service.stopped")
@@ -188,3 +188,17 @@ def test_a_retry_by_hand_goes_on_from_the_checkpoint(tmp_path: Path, urls: Urls,
         assert daemon.stop() == ExitCode.OK
     assert finished.run.result is not None
     assert finished.run.result["rows_deleted"] == 2_000
+
+
+def test_a_relative_path_is_relative_to_the_config_wherever_the_daemon_is_started(tmp_path: Path, urls: Urls) -> None:
+    """Systemd starts services in the root folder: that must not change where an export goes."""
+    job = {"kind": "csv_export", "database": "app", "query": "SELECT 1 AS one", "path": "out/one.csv"}
+    config = _config(tmp_path, urls, {"export": job})
+    (tmp_path / "out").mkdir()
+    make_victims(urls.app, staying=1, going=1)
+    with Daemon(config, folder=Path("/")) as daemon, opened(urls.store) as store:
+        daemon.ready()
+        run_id = control.trigger(store, "export", {}, created_by=CreatedBy.CLI)
+        wait_for_state(store, run_id, RunState.SUCCEEDED)
+        assert daemon.stop() == 0
+    assert (tmp_path / "out" / "one.csv").read_text() == "one\n1\n"

@@ -81,7 +81,8 @@ def test_killed_at_random_moments_each_mail_arrives_and_hardly_any_twice(tmp_pat
     }
     with SmtpSink() as sink, opened(urls.store) as store:
         config = configured(tmp_path, urls, sink, {"mail": {**_MAIL, "schedule": "every 1s"}, "report": report})
-        for number in range(blows_of(_KILLS)):
+        kills = blows_of(_KILLS)
+        for number in range(kills):
             with Daemon(config) as daemon:
                 if number % 2 == 0:
                     daemon.ready(90)
@@ -102,11 +103,11 @@ def test_killed_at_random_moments_each_mail_arrives_and_hardly_any_twice(tmp_pat
         fine = {RunState.SUCCEEDED, RunState.MISSED, RunState.SKIPPED}
         assert [(run.id, run.state, run.reason, run.error) for run in runs if run.state not in fine] == []
         assert done == arrived, "each run that succeeded has its mail, and no other has one"
-        assert len(done) >= _KILLS
+        assert len(done) >= kills
         # A copy too many needs an attempt that was killed between the server's answer and the record of it.
         for name, count in copies.items():
             assert count <= 1 + lost[int(name.split(".")[1])], name
-        assert sum(copies.values()) - len(copies) <= _KILLS // 4, "such an attempt is rare"
+        assert sum(copies.values()) - len(copies) <= max(1, kills // 4), "such an attempt is rare"
 
 
 def test_killed_after_the_server_has_the_mail_the_next_attempt_says_so(tmp_path: Path, urls: Urls) -> None:

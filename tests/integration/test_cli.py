@@ -21,6 +21,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.store.migrate import migrate
 from tests.support.canary import assert_no_canary
+from tests.support.processes import completed
 from tests.support.store_rows import LONG_AGO, add_run, add_schedule, run_row
 
 CONFIG = """
@@ -58,15 +59,8 @@ class Shell:
     store: Database
 
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "batchd", *words],
-            cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        command = [sys.executable, "-m", "batchd", *words]
+        done = completed(command, environment=self.environment | environment, folder=self.folder)
         assert_no_canary(done.stdout + done.stderr, f"batchd {' '.join(words)}")
         return done
 

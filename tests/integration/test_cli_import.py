@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.support.cleaning import fetch
 from tests.support.daemon import batchd, write_config
 from tests.support.databases import open_database
 from tests.support.importing import HEADER, lines, users_table
-from tests.support.processes import RunningProcess, clean_environment
+from tests.support.processes import RunningProcess, clean_environment, completed
 from tests.support.waiting import wait_until
 
 
@@ -91,16 +90,8 @@ def test_an_interrupted_import_goes_on_with_the_same_command(config: Path, datab
 def test_standard_input_is_a_file_like_any_other(config: Path, database_url: str, tmp_path: Path) -> None:
     """A pipe can be imported, with names for its fields."""
     words = ["import", "-", "-t", "users", "-d", "app", "-p", 'header=["email","age"]', "--computed", "born=now"]
-    done = subprocess.run(
-        [sys.executable, "-m", "batchd", words[0], "--config", str(config), *words[1:]],
-        input="a@x;1\nb@x;2\n",
-        env=clean_environment(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command = [sys.executable, "-m", "batchd", words[0], "--config", str(config), *words[1:]]
+    done = completed(command, environment=clean_environment(), folder=tmp_path, given="a@x;1\nb@x;2\n")
     assert done.returncode == ExitCode.OK, done.stderr
     assert _count(database_url) == 2
 

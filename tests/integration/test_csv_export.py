@@ -16,7 +16,7 @@ import openpyxl
 import pyarrow.parquet
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import text
@@ -372,6 +372,7 @@ _CELLS = st.one_of(st.none(), st.text(st.characters(exclude_characters="\x00", e
     null=st.sampled_from(["", "NULL", "-"]),
     quote_all=st.booleans(),
 )
+@example(rows=[("0", "\r"), ("\r\n", "\n")], delimiter=",", null="", quote_all=False)
 def test_any_text_comes_back(
     database: Database,
     tmp_path_factory: pytest.TempPathFactory,

@@ -32,7 +32,8 @@ from batchd.store.single_daemon import hold_sqlite_lock
 from tests.support.daemon import Daemon, write_config
 from tests.support.databases import open_database
 from tests.support.definitions import job
-from tests.support.processes import PROJECT, RunningProcess
+from tests.support.launcher import PROJECT
+from tests.support.processes import RunningProcess
 from tests.support.stock import note, running, stock_scheduler
 from tests.support.store_reading import wait_for_state
 from tests.support.waiting import wait_until

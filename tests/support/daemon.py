@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.canary import assert_no_canary
-from tests.support.processes import PROJECT, RunningProcess, clean_environment
+from tests.support.launcher import PLUGIN, PROJECT
+from tests.support.processes import RunningProcess, clean_environment, completed
 from tests.support.waiting import wait_until
-
-PLUGIN = Path(__file__).parent / "plugin"
-"""A folder that an installed package looks like: it registers the kinds of `batchd_test_kinds` as entry points."""
 
 _WITH_PLUGIN = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PLUGIN}"}
 
@@ -34,15 +32,22 @@ class Daemon(RunningProcess):
     """`batchd run` on a config; its JSON log lines are `records`."""
 
     def __init__(
-        self, config: Path, *arguments: str, environment: Mapping[str, str] | None = None, command: str = "run"
+        self,
+        config: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        command: str = "run",
+        folder: Path | None = None,
+        fresh: bool = False,
     ) -> None:
         self._changed = threading.Condition()
         self.records: list[dict[str, Any]] = []
         super().__init__(
             [sys.executable, "-m", "batchd", command, "--config", str(config), *arguments],
             environment={**_WITH_PLUGIN, **(environment or {})},
-            folder=config.parent,
+            folder=folder or config.parent,
             on_line=self._keep,
+            fresh=fresh,
         )
 
     def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
@@ -91,15 +96,11 @@ def batchd(
     config: Path, *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 30
 ) -> subprocess.CompletedProcess[str]:
     """Run one command of the CLI on the config and return what it said; the first argument is the command."""
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-m", "batchd", arguments[0], "--config", str(config), *arguments[1:]],
-        env=clean_environment({**_WITH_PLUGIN, **(environment or {})}),
-        cwd=config.parent,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
+        environment=clean_environment({**_WITH_PLUGIN, **(environment or {})}),
+        folder=config.parent,
+        seconds=seconds,
     )
     assert_no_canary(done.stdout + done.stderr, f"batchd {arguments[0]}")
     return done

@@ -55,8 +55,11 @@ def binaries_of(version: str) -> Path:
 
 
 @contextlib.contextmanager
-def start_server(base: Path, version: str) -> Iterator[PostgresServer]:
-    """Run a server on a unix socket in a short path (socket paths are limited to 107 bytes) until the block ends."""
+def start_server(base: Path, version: str, *, synced: bool = False) -> Iterator[PostgresServer]:
+    """Run a server on a unix socket in a short path (socket paths are limited to 107 bytes) until the block ends.
+
+    It survives being killed as every server does. Only a `synced` one, for what is measured, would survive the machine.
+    """
     binaries = _runnable(binaries_of(version))
     # Not under pytest's own folder: each new session makes that private to root again, and the server's account
     # would lose its data under its feet.
@@ -70,6 +73,8 @@ def start_server(base: Path, version: str) -> Iterator[PostgresServer]:
                 f"listen_addresses = ''\nunix_socket_directories = '{socket_folder}'\nmax_connections = 200\n"
                 "shared_buffers = '64MB'\n"
             )
+            if not synced:
+                conf.write("fsync = off\nfull_page_writes = off\n")
         server = PostgresServer(
             admin_url=f"postgresql://postgres:{CANARY}@/postgres?host={socket_folder}", data=data, binaries=binaries
         )

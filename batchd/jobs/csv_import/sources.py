@@ -58,7 +58,7 @@ def facts_of(path: Path) -> FileFacts:
         found = path.stat()
     except OSError as error:
         raise JobError(
-            f"{path}: {error.strerror}", hint="is the path right, and relative to where batchd runs?"
+            f"{path}: {error.strerror}", hint="is the path right, and relative to the config's folder?"
         ) from error
     return FileFacts(str(path), found.st_size, found.st_mtime_ns, found.st_ino)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -105,9 +105,11 @@ def _from_rows(
 
 def _csv_lines(rows: Sequence[Sequence[Any]], wanted: TextFormat) -> bytes:
     """Return the rows as COPY writes them: NULL as it is told and bare, an empty text in quotes."""
-    buffer = io.StringIO()
+    written: list[str] = []
     quoting: Literal[0, 1] = csv.QUOTE_ALL if wanted.quote_all else csv.QUOTE_MINIMAL
-    write = csv.writer(buffer, delimiter=wanted.delimiter, quoting=quoting, lineterminator="\n").writerow
+    # The writer quotes what is in its line's end, and no other carriage return before Python 3.13.
+    sink = SimpleNamespace(write=lambda line: written.append(line[:-2]))
+    write = csv.writer(sink, delimiter=wanted.delimiter, quoting=quoting, lineterminator="\r\n").writerow
     needs_care = {None, "", wanted.null, "\\."}
     if wanted.guard or bytes in set(map(type, chain.from_iterable(rows))):
         rows = [[_field(value, wanted) for value in row] for row in rows]
@@ -115,8 +117,8 @@ def _csv_lines(rows: Sequence[Sequence[Any]], wanted: TextFormat) -> bytes:
         if needs_care.isdisjoint(row):
             write(row)
         else:
-            buffer.write(_careful_line(row, wanted))
-    return buffer.getvalue().encode(errors="surrogateescape")
+            written.append(_careful_line(row, wanted))
+    return "".join([f"{line}\n" for line in written]).encode(errors="surrogateescape")
 
 
 def _field(value: Any, wanted: TextFormat) -> Any:
@@ -135,7 +137,7 @@ def _careful_line(values: Sequence[Any], wanted: TextFormat) -> str:
         text = str(value)
         is_bare = text not in {"", wanted.null, "\\."} and not wanted.quote_all and special.isdisjoint(text)
         parts.append(text if is_bare else '"' + text.replace('"', '""') + '"')
-    return wanted.delimiter.join(parts) + "\n"
+    return wanted.delimiter.join(parts)
 
 
 def _guarded(text: str) -> str:

@@ -94,6 +94,8 @@ class Fetch:
 
     def _staged(self, stager: PageStager, source: Source, page: Page, state: SyncState) -> SyncState:
         with self._context.writing(self._database) as connection:
+            # A server that crashes empties the staging table in any case, and the fetch begins anew.
+            self._database.dialect.commit_without_waiting(connection)
             staged = stager.stage(connection, page.records, state.fetched + 1)
             after = replace(
                 state,
