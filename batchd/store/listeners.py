@@ -129,13 +129,14 @@ def give_up(store: Database, held: Held) -> None:
 def views(connection: Connection, store: Database) -> tuple[ListenerView, ...]:
     """Return every listener, by name."""
     now = connection.execute(select(store.dialect.now())).scalar_one()
+    newest = newest_id(connection)
     rows = connection.execute(select(listeners).order_by(listeners.c.name)).all()
     return tuple(
         ListenerView(
             name=row.name,
             events=row.events,
             last_id=row.last_id,
-            behind=_count_behind(connection, row.last_id),
+            behind=max(0, newest - row.last_id),
             worker=row.worker,
             failures=row.failures,
             error=row.error,
@@ -179,10 +180,6 @@ def _count_lost(connection: Connection, ids: Collection[int]) -> dict[str, int]:
             statement = update(listeners).where(listeners.c.name == name)
             connection.execute(statement.values(lost=listeners.c.lost + count))
     return lost
-
-
-def _count_behind(connection: Connection, last_id: int) -> int:
-    return int(connection.execute(select(func.count()).where(outbox.c.id > last_id)).scalar_one())
 
 
 def _change(store: Database, held: Held, **values: Any) -> bool:

@@ -7,6 +7,7 @@ that it still runs, or how it ended, corrects that: it knows better.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ LEASE = timedelta(seconds=30)
 HEARTBEAT = timedelta(seconds=10)
 
 _FENCE = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _OUTCOMES = {
     RunState.SUCCEEDED: AttemptOutcome.SUCCEEDED,
     RunState.FAILED: AttemptOutcome.FAILED,
@@ -59,8 +61,13 @@ class Heard:
 def begin(store: Database, job: str, params: JsonObject, worker: str, began_ago: timedelta) -> int:
     """Record that a run of the job has begun so long ago, and return its id. One transaction.
 
-    A job that the store does not know becomes known. Raises JobRunsHere for one of another kind.
+    A job that the store does not know becomes known. Raises JobRunsHere for one of another kind, and UsageError for a
+    name that the config would not take either.
     """
+    if not _NAME.fullmatch(job):
+        raise UsageError(
+            f"{job!r} is no name for a job", hint="letters, digits, dots, dashes and underscores, up to 100"
+        )
     dialect = store.dialect
     with store.writing() as connection:
         _make_known(connection, store, job)

@@ -159,6 +159,16 @@ def test_the_name_of_a_job_that_batchd_runs_is_refused(url: str, store: Database
     assert list_runs(store, RunFilter()) == ()
 
 
+def test_a_name_that_no_config_would_take_is_refused(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, too: names stand in shells and URLs."""
+    opened = open_database(sqlite_url)
+    migrate(opened)
+    with batchd.monitor("nightly backup/1", store=sqlite_url):
+        pass
+    assert "is no name for a job" in capsys.readouterr().err
+    opened.close()
+
+
 def test_a_script_that_falls_silent_is_failed_and_never_run_again(store: Database) -> None:
     """By the reaper, once its lease is over; nobody can claim it, nobody can retry it."""
     run_id = reported.begin(store, JOB, {}, "gone", timedelta(0))
