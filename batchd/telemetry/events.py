@@ -77,7 +77,10 @@ EVENTS: Mapping[str, EventSpec] = {
         "failed after {duration_s} s: {error[message]}", "Final: no attempt is left, or none could help."
     ),
     "run.finished": EventSpec("succeeded after {duration_s} s", "Final."),
-    "run.lost": EventSpec("took back runs {runs}", "Their workers fell silent; they go on from their checkpoints."),
+    "run.lost": EventSpec(
+        "took back runs {runs}",
+        "Their workers fell silent; they go on from their checkpoints. Those that were only reported have failed.",
+    ),
     "run.quarantined": EventSpec("not understood, kept for a person: {error[message]}", "Final until `batchd retry`."),
     "run.released": EventSpec("given back, no attempt used up", "A stop, or a claim that no thread took up in time."),
     "run.retrying": EventSpec(
