@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -148,8 +149,11 @@ def test_a_killed_exec_is_found_out(config: Path, urls: Urls) -> None:
         opened(urls.store) as store,
     ):
         wait_until(lambda: list_runs(store, RunFilter()), seconds=30)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        (command,) = wait_until(lambda: children.read_text().split(), seconds=30)
         process.signal(signal.SIGKILL)
         process.wait()
+        os.kill(int(command), signal.SIGKILL)  # it goes on without its reporter, as a backup should
         run_id = list_runs(store, RunFilter())[0].id
         assert leases.reap_expired(store, mine=()) == ()
         with store.writing() as connection:
