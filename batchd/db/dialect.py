@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -87,6 +87,20 @@ class Dialect(Protocol):
 
         Return the column of the new ones, in the order of the rows. Values are what JSON has, and aware datetimes.
         """
+        ...
+
+    def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        """Return the condition that the column has one of the values: one statement, however many they are."""
+        ...
+
+    def insert_all(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert many rows as `insert_new` does; one that breaks a unique rule fails the statement."""
+        ...
+
+    def update_each(
+        self, connection: Connection, table: Table, key: Column[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Set, in the row of each `key`, the other values of the mapping; all have the same columns."""
         ...
 
     def follow_order(self, connection: Connection) -> None:

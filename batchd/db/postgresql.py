@@ -7,16 +7,30 @@ import json
 import os
 import socket
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
-from sqlalchemy import Column, ColumnElement, Connection, Double, Engine, Table, case, cast, func, text, type_coerce
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Engine,
+    Table,
+    any_,
+    case,
+    cast,
+    func,
+    literal,
+    text,
+    type_coerce,
+)
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.dialects.postgresql import TIMESTAMP, Insert, insert
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP, Insert, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -138,18 +152,30 @@ class PostgresDialect:
         """Send the rows as one JSON document and insert them in one statement."""
         if not rows:
             return ()
-        quote = connection.dialect.identifier_preparer
-        name = quote.format_table(table)
-        columns = [quote.quote(column) for column in rows[0]]
-        statement = text(
-            f"INSERT INTO {name} ({', '.join(columns)}) "  # noqa: S608 (quoted names of our own tables)
-            f"SELECT {', '.join(f'made.{column}' for column in columns)} "
-            "FROM jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given(row, place) "
-            f"CROSS JOIN LATERAL jsonb_populate_record(CAST(NULL AS {name}), given.row) AS made "
-            f"ORDER BY given.place ON CONFLICT DO NOTHING RETURNING {quote.quote(returning.name)}"
-        )
-        document = json.dumps([dict(row) for row in rows], default=datetime.isoformat)
-        return connection.execute(statement, {"rows": document}).scalars().all()
+        quoted = connection.dialect.identifier_preparer.quote(returning.name)
+        ending = f"ON CONFLICT DO NOTHING RETURNING {quoted}"
+        return connection.execute(text(_insert(connection, table, rows, ending)), _sent(rows)).scalars().all()
+
+    def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        """Return `= ANY` of an array, whose text the driver need not read anew for each number of values."""
+        return column == any_(literal(list(values), ARRAY(column.type)))
+
+    def insert_all(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Send the rows as one JSON document and insert them in one statement."""
+        if rows:
+            connection.execute(text(_insert(connection, table, rows, "")), _sent(rows))
+
+    def update_each(
+        self, connection: Connection, table: Table, key: Column[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Send the values as one JSON document and update the rows in one statement."""
+        if rows:
+            quote = connection.dialect.identifier_preparer
+            columns = [quote.quote(column) for column in rows[0] if column != key.name]
+            name, key_name = quote.format_table(table), quote.quote(key.name)
+            changes = ", ".join(f"{column} = made.{column}" for column in columns)
+            statement = f"UPDATE {name} SET {changes} {_rows_from(name)} WHERE {name}.{key_name} = made.{key_name}"  # noqa: S608 (our own names)
+            connection.execute(text(statement), _sent(rows))
 
     def follow_order(self, connection: Connection) -> None:
         """Make sorts and bitmap scans look expensive for the transaction."""
@@ -266,3 +292,25 @@ def _session_settings(settings: DatabaseSettings) -> str:
         f"SET statement_timeout = {milliseconds(settings.statement_timeout)};"
         f"SET lock_timeout = {milliseconds(settings.lock_timeout)}"
     )
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], ending: str) -> str:
+    quote = connection.dialect.identifier_preparer
+    name = quote.format_table(table)
+    columns = [quote.quote(column) for column in rows[0]]
+    return (
+        f"INSERT INTO {name} ({', '.join(columns)}) "
+        f"SELECT {', '.join(f'made.{column}' for column in columns)} {_rows_from(name)} ORDER BY given.place {ending}"
+    )
+
+
+def _rows_from(table: str) -> str:
+    """Return the FROM by which rows that are sent as JSON become rows `made` of the table."""
+    return (
+        "FROM jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given(row, place) "
+        f"CROSS JOIN LATERAL jsonb_populate_record(CAST(NULL AS {table}), given.row) AS made"
+    )
+
+
+def _sent(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {"rows": json.dumps([dict(row) for row in rows], default=datetime.isoformat)}

@@ -10,12 +10,26 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, String, Table, case, cast, func, literal, type_coerce
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    Table,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    type_coerce,
+    update,
+)
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.dialects.sqlite import Insert, insert
@@ -135,6 +149,27 @@ class SqliteDialect:
         """Insert row by row, which costs little inside the process."""
         statement = insert(table).on_conflict_do_nothing().returning(returning)
         return connection.execute(statement, [dict(row) for row in rows]).scalars().all() if rows else ()
+
+    def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        """Return an IN."""
+        return column.in_(values)
+
+    def insert_all(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert row by row."""
+        if rows:
+            connection.execute(insert(table), [dict(row) for row in rows])
+
+    def update_each(
+        self, connection: Connection, table: Table, key: Column[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Update row by row."""
+        if rows:
+            new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in rows[0] if name != key.name}
+            statement = update(table).where(key == bindparam("this_key")).values(new)
+            connection.execute(
+                statement,
+                [{"this_key": row[key.name], **{f"new_{name}": row[name] for name in new}} for row in rows],
+            )
 
     def follow_order(self, connection: Connection) -> None:
         """Do nothing: SQLite goes by the indexes that there are."""

@@ -44,6 +44,7 @@ _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "satu
 _AT_TIME = re.compile(r"every\s+(.+?)\s+at\s+(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _EXAMPLES = 'for example "*/5 * * * *", "@daily", "every 5m", "every monday at 18:30" or "at 2027-01-01T00:00"'
 _SECOND = timedelta(seconds=1)
+_MOST_KNOWN = 16
 _LONGEST_GAP = timedelta(days=2)
 """More than any zone has ever skipped: a day, where the date line moved."""
 
@@ -124,10 +125,20 @@ class CronRule(Rule):
         self._hour_is_free = hour.startswith("*")
         self._minute_is_free = minute.startswith("*")
         self._walls = WallCount(fields, every_days=every_days)
+        self._known: dict[datetime, datetime | None] = {}
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """Return the next fire time under the rule for daylight saving time in the module's docstring."""
-        moment = moment.astimezone(UTC)
+        """Return the next fire time under the rule for daylight saving time in the module's docstring.
+
+        The last answers are remembered: jobs with the same schedule ask for the same moments, together.
+        """
+        if moment not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known = {}
+            self._known[moment] = self._next(moment.astimezone(UTC))
+        return self._known.get(moment)
+
+    def _next(self, moment: datetime) -> datetime | None:
         if self._hour_is_free:
             return self._next_in_real_time(moment)
         if not self._minute_is_free:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -200,6 +201,7 @@ def record_key(store_id: str, claim: Claim) -> CheckpointKey:
     return CheckpointKey(record_id(store_id), claim.run_id, claim.fence)
 
 
+@functools.cache
 def record_id(store_id: str) -> str:
     """Return the uuid that stands for the store where runs record what they did outside any database.
 

@@ -74,7 +74,7 @@ def write(store: Database, lines: list[Mapping[str, Any]]) -> None:
     """Write the lines in one transaction; those of runs that no longer exist are left out."""
     with store.writing() as connection:
         ids = {line["run_id"] for line in lines}
-        known = set(connection.execute(select(runs.c.id).where(runs.c.id.in_(ids))).scalars())
+        known = set(connection.execute(select(runs.c.id).where(store.dialect.is_among(runs.c.id, ids))).scalars())
         rows = [
             {
                 "run_id": line["run_id"],
@@ -87,8 +87,7 @@ def write(store: Database, lines: list[Mapping[str, Any]]) -> None:
             for line in lines
             if line["run_id"] in known
         ]
-        if rows:
-            connection.execute(log_lines.insert(), rows)
+        store.dialect.insert_all(connection, log_lines, rows)
 
 
 def _aside(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def add_due(database: Database, ids: Sequence[str], now: datetime) -> Planned:
     """
     statement = (
         select(schedules)
-        .where(schedules.c.id.in_(ids), _plannable(), schedules.c.next_run_at <= now)
+        .where(database.dialect.is_among(schedules.c.id, ids), _plannable(), schedules.c.next_run_at <= now)
         .with_for_update(skip_locked=True)
     )
     with database.writing() as connection:
@@ -135,7 +135,7 @@ def _new_batch(connection: Connection, database: Database, rows: Sequence[Row[An
     states = [state.value for state in sorted(UNFINISHED)]
     counted = connection.execute(
         select(runs.c.schedule_id, func.count())
-        .where(runs.c.schedule_id.in_([row.id for row in rows]), runs.c.state.in_(states))
+        .where(database.dialect.is_among(runs.c.schedule_id, [row.id for row in rows]), runs.c.state.in_(states))
         .group_by(runs.c.schedule_id)
     )
     unfinished: dict[str, int] = {schedule_id: count for schedule_id, count in counted}  # noqa: C416 (Row is no pair)
@@ -164,7 +164,7 @@ def _plan(batch: _Batch, row: Row[Any]) -> None:
         del batch.runs[written:]
         batch.invalid[row.id] = f"{type(error).__name__}: {error}"
     else:
-        batch.moves.append({"row_id": row.id, "moved_to": plan.next_run_at})
+        batch.moves.append({"id": row.id, "next_run_at": plan.next_run_at})
 
 
 def _add_fires(batch: _Batch, row: Row[Any], plan: FirePlan) -> None:
@@ -237,31 +237,34 @@ def _missed_run(batch: _Batch, row: Row[Any], missed: MissedRange) -> dict[str, 
 
 
 def _write(connection: Connection, database: Database, batch: _Batch, count: int) -> Planned:
-    written: Sequence[Row[Any]] = ()
-    if batch.runs:
-        statement = database.dialect.insert(runs).on_conflict_do_nothing(
-            index_elements=[runs.c.schedule_id, runs.c.scheduled_for]
-        )
-        returned = statement.returning(runs.c.id, runs.c.schedule_id, runs.c.state, runs.c.reason, runs.c.fire_count)
-        written = connection.execute(returned, batch.runs).all()
-    outbox.add_all(connection, database, [_notice(row) for row in written if row.state != RunState.QUEUED.value])
-    if batch.moves:
-        target = bindparam("moved_to", type_=schedules.c.next_run_at.type)
-        connection.execute(
-            update(schedules).where(schedules.c.id == bindparam("row_id")).values(next_run_at=target), batch.moves
-        )
+    dropped = _write_dropped(connection, database, [run for run in batch.runs if run["finished_at"] is not None])
+    to_queue = [run for run in batch.runs if run["finished_at"] is None]
+    queued = len(database.dialect.insert_new(connection, runs, to_queue, runs.c.id))
+    database.dialect.update_each(connection, schedules, schedules.c.id, batch.moves)
     _mark_invalid(connection, database, batch.invalid)
-    states = [row.state for row in written]
-    queued = states.count(RunState.QUEUED.value)
+    states = [row.state for row in dropped]
     if queued:
         database.dialect.notify(connection, [Topic.RUNS])
     return Planned(
         schedules=count,
         queued=queued,
         skipped=states.count(RunState.SKIPPED.value),
-        missed=sum(row.fire_count for row in written if row.state == RunState.MISSED.value),
+        missed=sum(row.fire_count for row in dropped if row.state == RunState.MISSED.value),
         invalid=batch.invalid,
     )
+
+
+def _write_dropped(connection: Connection, database: Database, dropped: list[dict[str, Any]]) -> Sequence[Row[Any]]:
+    """Write the runs that policy ends before they begin, and tell of them; return those that were not there already."""
+    if not dropped:
+        return ()
+    statement = database.dialect.insert(runs).on_conflict_do_nothing(
+        index_elements=[runs.c.schedule_id, runs.c.scheduled_for]
+    )
+    returned = statement.returning(runs.c.id, runs.c.schedule_id, runs.c.state, runs.c.reason, runs.c.fire_count)
+    written = connection.execute(returned, dropped).all()
+    outbox.add_all(connection, database, [_notice(row) for row in written])
+    return written
 
 
 def _notice(row: Row[Any]) -> JsonObject:

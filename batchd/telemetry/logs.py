@@ -27,6 +27,7 @@ from batchd.telemetry.masking import Masker
 LineSink = Callable[[EventDict], None]
 """Gets every masked line as a dict; must be quick and never raise."""
 
+_LONGEST_ESCAPE = len(r"\ud83d\ude00")
 _LONGEST_LINE = 40_000
 _LONGEST_STACK = 16_000
 _LONGEST_PART = 1_000
@@ -80,6 +81,7 @@ class _Pipe:
             "host": platform.node(),
             "pid": os.getpid(),
         }
+        self._bound_json = _json(self._bound)[1:]
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         now = self._clock.now()
@@ -92,39 +94,41 @@ class _Pipe:
         }
         line["msg"] = message_of(line["event"], line)
         fixed = {key: line.pop(key) for key in ("ts", "level", "event")}
-        line = _bounded({**fixed, **self._masker.masked(line)})
+        line, text = _bounded({**fixed, **self._masker.masked(line)})
         if self._sink is not None and "run_id" in line:
             self._sink(line)
         prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
         # A log that cannot be written (a closed pipe, a full disk) must not stop the work.
         with contextlib.suppress(OSError, ValueError):
             try:
-                self._out.write(f"{prefix}{self._rendered(line, now, ascii_only=False)}\n")
+                shown = f"{text[:-1]},{self._bound_json}" if self._as_json else _readable(line, now)
+                self._out.write(f"{prefix}{shown}\n")
             except UnicodeEncodeError:  # stdout is not UTF-8, or the text holds half a surrogate pair
-                self._out.write(f"{prefix}{self._rendered(line, now, ascii_only=True)}\n")
+                self._out.write(f"{prefix}{self._in_ascii(line, now)}\n")
             self._out.flush()
         raise structlog.DropEvent
 
-    def _rendered(self, line: EventDict, now: datetime, *, ascii_only: bool) -> str:
+    def _in_ascii(self, line: EventDict, now: datetime) -> str:
         if self._as_json:
-            return _json({**line, **self._bound}, ascii_only=ascii_only)
-        text = _readable(line, now)
-        return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
+            return _ascii_json({**line, **self._bound})
+        return _readable(line, now).encode("ascii", "backslashreplace").decode()
 
 
-def _json(line: EventDict, *, ascii_only: bool = False) -> str:
-    return json.dumps(line, default=str, ensure_ascii=ascii_only, separators=(",", ":"))
+_json = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":")).encode
+_ascii_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
-def _bounded(line: EventDict) -> EventDict:
-    """Return the line, or what is short in it where journald would split the whole."""
-    if len(_json(line, ascii_only=True)) <= _LONGEST_LINE:
-        return line
+def _bounded(line: EventDict) -> tuple[EventDict, str]:
+    """Return the line, or what is short in it where journald would split the whole; and it as JSON."""
+    text = _json(line)
+    if len(text) * _LONGEST_ESCAPE <= _LONGEST_LINE or len(_ascii_json(line)) <= _LONGEST_LINE:
+        return line, text
     short: EventDict = {key: value for key, value in line.items() if not isinstance(value, dict | list)}
     error = line.get("error")
     if isinstance(error, dict):
         short["error"] = {key: _cut(value) for key, value in error.items()}
-    return {**{key: _cut(value) for key, value in short.items()}, "truncated": True}
+    cut = {**{key: _cut(value) for key, value in short.items()}, "truncated": True}
+    return cut, _json(cut)
 
 
 class _Bridge(logging.Handler):

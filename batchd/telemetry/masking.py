@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -12,6 +13,11 @@ MASK = "***"
 _KEYS = re.compile(r"password|passwd|secret|token|authorization|cookie|dsn|api_?key", re.IGNORECASE)
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(@)", re.IGNORECASE)
 _QUERY = re.compile(r"([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s\"']+", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _is_secret(key: str) -> bool:
+    return _KEYS.search(key) is not None
 
 
 class Masker:
@@ -44,6 +50,6 @@ class Masker:
         return text
 
     def _field(self, key: Any, value: Any) -> Any:
-        if isinstance(key, str) and _KEYS.search(key) and not isinstance(value, bool | int | float | None):
+        if isinstance(key, str) and _is_secret(key) and not isinstance(value, bool | int | float | None):
             return MASK
         return self.masked(value)
