@@ -8,11 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchd import retry as retry
     from batchd.client import AsyncClient as AsyncClient
     from batchd.client import Client as Client
     from batchd.client import Enqueued as Enqueued
     from batchd.client import EnqueueRefused as EnqueueRefused
     from batchd.client import RunRequest as RunRequest
+    from batchd.listeners import Event as Event
+    from batchd.listeners import on as on
+    from batchd.monitoring.monitor import monitor as monitor
+    from batchd.retry import with_retry as with_retry
 
 __version__ = "0.1.0"
 
@@ -22,6 +27,11 @@ _EXPORTS = {
     "EnqueueRefused": "batchd.client",
     "Enqueued": "batchd.client",
     "RunRequest": "batchd.client",
+    "Event": "batchd.listeners",
+    "monitor": "batchd.monitoring.monitor",
+    "on": "batchd.listeners",
+    "retry": "batchd.retry",
+    "with_retry": "batchd.retry",
 }
 """Where each public name lives. A name has a line here and one above, for type checkers."""
 
@@ -30,7 +40,8 @@ def __getattr__(name: str) -> Any:
     module = _EXPORTS.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(module), name)
+    found = import_module(module)
+    value = found if module == f"{__name__}.{name}" else getattr(found, name)
     globals()[name] = value
     return value
 

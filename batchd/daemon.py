@@ -36,6 +36,9 @@ from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
 from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode, LockTimeout, StatementCancelled
+from batchd.jobs.targets import extend_import_path, import_modules
+from batchd.listeners import registered
+from batchd.listening.listener_loop import Listening
 from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
@@ -84,6 +87,7 @@ def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     os.chdir(config.folder)
     try:
         config.require_jobs(allow_empty=allow_empty)
+        import_own_modules(config)
         store = Database(config.store)
         with hold_sqlite_lock(store):
             code = Daemon(config, store, buffer, stop.asked, clock).run(no_wait=no_wait)
@@ -135,6 +139,7 @@ class Daemon:
             daemon.keep_runs,
             daemon.keep_for,
             daemon.keep_events,
+            daemon.keep_unread_events,
             {str(state): age for state, age in daemon.keep.items()},
         )
         self._scheduler = Scheduler(
@@ -142,6 +147,7 @@ class Daemon:
         )
         self._wakes = WakeLoop(store, self._wake, clock)
         self._lines = LineWriter(store, buffer, clock)
+        self._listening = Listening(store, registered(), self._worker.id, clock)
 
     def run(self, *, no_wait: bool) -> ExitCode:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
@@ -151,6 +157,7 @@ class Daemon:
         self._scheduler.start()
         for loop in self._side_loops():
             loop.start()
+        self._listening.start()
         for problem in code_problems(self._config):
             # Told and gone on: one job's code that cannot be imported is no reason to keep the others from running.
             log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
@@ -203,6 +210,7 @@ class Daemon:
         if migrate.migrate(self._store):
             log.info("store.migrated")
         reconcile(self._store, self._config.jobs, self._clock)
+        self._listening.prepare()
         self._engine.prepare()
         known = {name: param_names(kind) for name, kind in self._config.kinds.items()}
         known_names.register(self._store, known, self._config.settings.queues)
@@ -210,7 +218,7 @@ class Daemon:
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
-            parts: tuple[Part, ...] = (self._engine, self._scheduler, *self._side_loops())
+            parts: tuple[Part, ...] = (self._engine, self._scheduler, self._listening, *self._side_loops())
             dead = [part.name for part in parts if not part.is_alive]
             if dead:
                 log.critical("service.failed", reason=f"died: {', '.join(dead)}", exit_code=int(ExitCode.INTERNAL))
@@ -226,8 +234,10 @@ class Daemon:
         self._engine.drain()
         log.info("service.draining", runs=[attempt.claim.run_id for attempt in self._engine.active()])
         self._wakes.request_stop()
+        self._listening.request_stop()
         self._engine.stop(deadline)
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
+        self._listening.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
 
     def _leave_at(self, deadline: float, code: ExitCode) -> None:
@@ -243,6 +253,13 @@ class Daemon:
         self._engine.wake(topics)
         if Topic.SCHEDULES in topics:
             self._scheduler.wake()
+
+
+def import_own_modules(config: Config) -> None:
+    """Import what `[daemon] import` names, before anything starts; one that fails is told and gone on without."""
+    extend_import_path(config.import_path)
+    for module, error in import_modules(config.settings.daemon.imports):
+        log.error("module.invalid", module=module, reason=str(error), exc_info=error.__cause__)
 
 
 def engine_settings(config: Config) -> EngineSettings:

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "resume": Entry("control", "resume", "Let a paused job's schedule, or a paused queue, go on."),
         "cancel": Entry("control", "cancel", "Cancel a queued run, or stop a running one."),
         "report": Entry("report", "report", "Look at a report before it is mailed: `report preview JOB`."),
+        "exec": Entry("exec", "execute", "Run any command, under cron or by hand, and record it as a run."),
         "retry": Entry("retry", "retry", "Run failed, cancelled, missed or quarantined runs again."),
         "discard": Entry("retry", "discard", "Put failed or waiting runs away for good."),
     },

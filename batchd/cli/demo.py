@@ -146,7 +146,7 @@ def _show_all(config: Config, daemon: _Daemon) -> None:
         waiting = {
             control.trigger(store, job.name, {}, created_by=CreatedBy.CLI): job.name
             for job in config.jobs
-            if job.enabled
+            if job.enabled and not config.kinds[job.kind].runs_elsewhere
         }
         click.echo(f"The daemon is ready (pid {daemon.pid}); every job is triggered once.")
         deadline = SystemClock().monotonic() + _SHOWN_WITHIN.total_seconds()

@@ -138,7 +138,12 @@ class DirectContext:
         self.recorded()
         raise AssertionError
 
-    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:  # noqa: ARG002
+    def children(
+        self,
+        *,
+        on_complete: NewRun | None = None,  # noqa: ARG002
+        on_success: NewRun | None = None,  # noqa: ARG002
+    ) -> AbstractContextManager[Children]:
         """Refuse: the children would belong to a run of the daemon's."""
         self.recorded()
         raise AssertionError

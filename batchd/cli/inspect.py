@@ -22,7 +22,7 @@ from batchd.cli.session import complete_job, config_option, known_job, open_conf
 from batchd.cli.text import cleaned, distance, moment, span
 from batchd.cli.types import Duration, RunId, Since
 from batchd.clock import SystemClock
-from batchd.domain.run import RunState
+from batchd.domain.run import EXTERNAL_KIND, RunState
 from batchd.errors import ExitCode
 from batchd.store import queries
 from batchd.store.control import RunUnknown
@@ -209,7 +209,7 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
       batchd status --check --max-lag 5m || page-somebody
 
     Works without a daemon too: it reads the store. Degraded means: no daemon alive, a fire or a claimable run later
-    than --max-lag, or a job whose schedule cannot be planned.
+    than --max-lag, a job whose schedule cannot be planned, or a listener that fails or that no daemon has.
     """
     with open_store(open_config(config_file)) as store:
         found = queries.store_status(store)
@@ -224,6 +224,7 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
                 "fire_lag_seconds": _age(found.oldest_due, found.now),
                 "run_lag_seconds": _age(found.oldest_ready, found.now),
                 "queues": found.queues,
+                "listeners": found.listeners,
                 "last_24h": found.last_day,
             }
         )
@@ -241,6 +242,8 @@ def _job_json(job: JobView) -> dict[str, object]:
 def _next_text(job: JobView, now: datetime) -> str:
     if job.error:
         return f"never: {job.error}"
+    if job.kind == EXTERNAL_KIND:
+        return "elsewhere"
     if not job.enabled:
         return "disabled"
     if job.paused_at is not None:
@@ -312,6 +315,11 @@ def _complaints(found: StoreStatus, max_lag: timedelta) -> list[str]:
         late = _age(since, found.now)
         if late > max_lag.total_seconds():
             complaints.append(f"{what} for {span(timedelta(seconds=late))}")
+    for each in found.listeners:
+        if each.failures:
+            complaints.append(f"listener {each.name!r} has failed {each.failures} times with {each.error}")
+        if not each.is_served:
+            complaints.append(f"no daemon serves listener {each.name!r}, which is {each.behind:,} events behind")
     complaints.extend(f"job {name!r} cannot be planned; see `batchd jobs`" for name in found.broken_jobs)
     return complaints
 
@@ -354,6 +362,13 @@ def _print_status(found: StoreStatus, complaints: list[str]) -> None:
             for depth in found.queues
         ]
         emit_table(("queue", "ready", "later", "parked", "running", "paused since"), depths)
+    if found.listeners:
+        heading("Listeners")
+        known = [
+            (each.name, each.events, f"{each.behind:,}", each.failures, f"{each.lost:,}", each.error or "-")
+            for each in found.listeners
+        ]
+        emit_table(("listener", "events", "behind", "failures", "lost", "error"), known)
     heading("Last 24 hours")
     click.echo(", ".join(f"{count} {state}" for state, count in sorted(found.last_day.items())) or "no run finished")
     for complaint in complaints:

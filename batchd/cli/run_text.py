@@ -60,7 +60,9 @@ def fire_text(run: RunView) -> str:
 
 
 def parent_text(run: RunView) -> str | None:
-    """Return which run queued this one, and for what: "run 42 for 17"."""
+    """Return which run queued this one, and for what: "run 42 for 17", "after run 42"."""
+    if run.parent_id is None and run.after_id is not None:
+        return f"after run {run.after_id}"
     return None if run.parent_id is None else f"run {run.parent_id} for {run.child_key}"
 
 

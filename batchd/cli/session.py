@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from batchd.config.load import Config, load_config
+from batchd.config.places import config_path
 from batchd.db.engine import Database
-from batchd.errors import BatchdError, ExitCode, SchemaMismatch, UsageError
+from batchd.errors import BatchdError, SchemaMismatch, UsageError
 from batchd.jobs.catalog import kinds
 from batchd.store.migrate import check_version
 from batchd.store.queries import has_tables
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-CONFIG_VARIABLE = "BATCHD_CONFIG"
-CONFIG_PLACES = (Path("config.toml"), Path("/etc/batchd/config.toml"))
-
-
-class ConfigNotFound(BatchdError):
-    """There is no config where one is looked for."""
-
-    exit_code = ExitCode.CONFIG_INVALID
 
 
 def config_option(command: F) -> F:
@@ -46,20 +37,6 @@ def config_option(command: F) -> F:
 def job_argument(*, required: bool = True) -> Callable[[F], F]:
     """Add the argument JOB, which the shell completes from the config."""
     return click.argument("job", required=required, shell_complete=complete_job)
-
-
-def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
-    """Return where the config is: what was given, else $BATCHD_CONFIG, else the first usual place that has one."""
-    named = given or environ.get(CONFIG_VARIABLE)
-    if named:
-        return Path(named)
-    for place in CONFIG_PLACES:
-        if place.exists():
-            return place
-    looked = " and ".join(str(place if place.is_absolute() else Path.cwd() / place) for place in CONFIG_PLACES)
-    raise ConfigNotFound(
-        f"no config found; looked for {looked}", hint=f"name one with --config FILE or ${CONFIG_VARIABLE}"
-    )
 
 
 def open_config(given: str | None) -> Config:

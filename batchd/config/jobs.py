@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from batchd.config.faults import add_faults
 from batchd.config.problems import Problems
-from batchd.config.settings import JobSettings, Settings
+from batchd.config.settings import JobSettings, Settings, ThenSettings
 from batchd.config.substitution import Substitution
-from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
+from batchd.domain.follow import first_cycle
+from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject, JsonValue
 from batchd.domain.queue import names_in
 from batchd.domain.schedule import ScheduleError, parse_schedule
 from batchd.jobs.contract import Kind, Start
@@ -52,7 +53,7 @@ class JobReader:
             return None
         shared = {key: value for key, value in table.items() if key in _SHARED}
         own = {key: value for key, value in table.items() if key not in _SHARED and key != "kind"}
-        settings = self._shared(path, {**kind.defaults, **defaults, **shared})
+        settings = self._shared(path, kind, {**kind.defaults, **defaults, **shared})
         if settings is not None and settings.limit_key is not None:
             self._check_limit_key(path, kind, settings.limit_key)
         params = self._params(path, kind, own)
@@ -76,6 +77,7 @@ class JobReader:
             mutex=settings.mutex,
             limit_key=settings.limit_key,
             keep=settings.kept_seconds(),
+            then=None if settings.then is None else _then_run(settings.then),
         )
         return ReadJob(definition, params)
 
@@ -89,6 +91,30 @@ class JobReader:
             kind = self._kinds[job.definition.kind]
             for start in kind.starts(kind.params.model_validate(job.params)) if kind.starts else ():
                 self._check_start(("jobs", name, *start.key), start, name, whole, named)
+            if job.definition.then is not None:
+                self._check_start(("jobs", name, "then"), _start_of(job.definition.then), name, whole, named)
+        followers = {name: str(job.definition.then["job"]) for name, job in whole.items() if job.definition.then}
+        circle = first_cycle(followers)
+        if len(circle) > 1:
+            said = f"comes round to itself ({' → '.join((*circle, circle[0]))}) and would never come to an end"
+            self._problems.add(("jobs", circle[0], "then"), said)
+
+    def with_followers(self, read: Sequence[ReadJob]) -> list[ReadJob]:
+        """Return the jobs, those with a `then` without params with what of their result goes to the job that follows.
+
+        A parameter that the other job sets itself is its own: a result never replaces it.
+        """
+        whole = {job.definition.name: job for job in read}
+        return [self._with_follower(job, whole) for job in read]
+
+    def _with_follower(self, job: ReadJob, whole: Mapping[str, ReadJob]) -> ReadJob:
+        then = job.definition.then
+        other = whole.get(str(then["job"])) if then is not None else None
+        if then is None or other is None or "params" in then:
+            return job
+        fields = self._kinds[other.definition.kind].params.model_fields
+        take: list[JsonValue] = [*sorted(set(fields) - set(other.params))]
+        return ReadJob(replace(job.definition, then={**then, "take": take}), job.params)
 
     def _check_start(
         self,
@@ -114,13 +140,18 @@ class JobReader:
             message = f"there is no kind {start.kind!r}; there are: {known}"
             self._problems.add_named((*path, "kind"), message, start.kind, self._kinds)
         elif start.job is None or start.job in whole:
-            kind = self._kinds[start.kind or whole[str(start.job)].definition.kind]
-            fields = kind.params.model_fields
-            for param in sorted(start.params - fields.keys()):
-                self._problems.add((*path, "params", param), f"is no parameter of kind {kind.name!r}", names=fields)
-            needed = {key for key, field in fields.items() if field.is_required()} if start.job is None else set()
-            for param in sorted(needed - start.params):
-                self._problems.add((*path, "params"), f"kind {kind.name!r} needs {param}")
+            self._check_kind(path, start, self._kinds[start.kind or whole[str(start.job)].definition.kind])
+
+    def _check_kind(self, path: tuple[str, ...], start: Start, kind: Kind[Any]) -> None:
+        if kind.runs_elsewhere:
+            self._problems.add(path, f"kind {kind.name!r} runs elsewhere; batchd cannot queue a run of it")
+            return
+        fields = kind.params.model_fields
+        for param in sorted(start.params - fields.keys()):
+            self._problems.add((*path, "params", param), f"is no parameter of kind {kind.name!r}", names=fields)
+        needed = {key for key, field in fields.items() if field.is_required()} if start.job is None else set()
+        for param in sorted(needed - start.params):
+            self._problems.add((*path, "params"), f"kind {kind.name!r} needs {param}")
 
     def _kind_of(self, path: tuple[str, ...], table: Mapping[str, Any]) -> Kind[Any] | None:
         name = table.get("kind")
@@ -135,7 +166,7 @@ class JobReader:
             )
         return kind
 
-    def _shared(self, path: tuple[str, ...], merged: Mapping[str, Any]) -> JobSettings | None:
+    def _shared(self, path: tuple[str, ...], kind: Kind[Any], merged: Mapping[str, Any]) -> JobSettings | None:
         try:
             settings = JobSettings.model_validate(merged)
         except ValidationError as error:
@@ -147,6 +178,11 @@ class JobReader:
                 parse_schedule(settings.schedule, zone)
             except ScheduleError as error:
                 self._problems.add((*path, "schedule"), str(error))
+        if kind.runs_elsewhere and settings.schedule is not None:
+            self._problems.add(
+                (*path, "schedule"),
+                f"kind {kind.name!r} is not started by batchd; say with `expected` when it should run",
+            )
         queues = {"default", *self._settings.queues}
         if settings.queue not in queues:
             message = f"there is no [queues.{settings.queue}]"
@@ -217,6 +253,21 @@ class JobReader:
         if isinstance(value, list):
             return [self._without_tainted(inner, (*path, str(index))) for index, inner in enumerate(value)]
         return value
+
+
+def _then_run(then: ThenSettings) -> JsonObject:
+    """Return what a schedule's row says of the run that follows."""
+    said: JsonObject = {"job": then.job}
+    if then.params is not None:
+        said["params"] = dict(then.params)
+    if then.delay:
+        said["delay_seconds"] = then.delay.total_seconds()
+    return said
+
+
+def _start_of(then: Mapping[str, JsonValue]) -> Start:
+    params = then.get("params")
+    return Start((), str(then["job"]), None, None, frozenset(params) if isinstance(params, dict) else frozenset())
 
 
 def secret_fields(kind: Kind[Any]) -> set[str]:

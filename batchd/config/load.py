@@ -122,6 +122,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
     problems.raise_if_any()
+    complete = reader.with_followers(complete)
     return Config(
         path=path,
         folder=folder,
@@ -148,6 +149,9 @@ def _table(document: Mapping[str, Any], name: str, problems: Problems) -> dict[s
 
 
 def _check_defaults(defaults: dict[str, Any], problems: Problems) -> None:
+    if "then" in defaults:
+        problems.add(("defaults", "then"), "belongs to one job: all jobs would be followed by it, and it by itself")
+        del defaults["then"]
     try:
         JobSettings.model_validate(defaults)
     except ValidationError as error:
@@ -166,6 +170,8 @@ def _check_names(document: Mapping[str, Any], problems: Problems) -> None:
 
 def _is_plain_setting(path: tuple[str, ...]) -> bool:
     """Whether a value there is never a secret; masking "info" or "UTC" would only spoil the log."""
+    if path[:1] == ("jobs",) and path[2:4] == ("then", "params"):
+        return False
     if path[:1] in {("daemon",), ("log",), ("queues",), ("defaults",)}:
         return True
     return path[:1] == ("jobs",) and (path[2:3] == ("kind",) or set(path[2:3]) <= set(JobSettings.model_fields))

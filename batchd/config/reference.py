@@ -42,6 +42,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[queues.NAME]", settings.QueueSettings),
     ("[defaults] and [jobs.NAME]", settings.JobSettings),
     ("retry = { … }", settings.RetrySettings),
+    ("then = { … }", settings.ThenSettings),
 )
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+)
 
+from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, Rate, parse_rate
 from batchd.domain.schedule import ScheduleError, zone_named
+from batchd.domain.template import places
 from batchd.jobs.params import Duration
 from batchd.mail.delivery import Security
 
@@ -55,6 +66,11 @@ class DaemonSettings(Section):
         description="Whose run is next: `strict` goes by the queues' `priority`, then the runs', then age; `weighted` "
         "draws among the queues by their `weight`, so that none of them ever starves.",
     )
+    imports: list[str] = Field(
+        [],
+        alias="import",
+        description="Modules of your own to import at the start: those with `@batchd.on` listeners.",
+    )
     keep_for: Positive = Field(timedelta(days=90), description="How long finished runs are kept.")
     keep: dict[FinalState, Duration] = Field(
         default_factory=dict,
@@ -63,6 +79,9 @@ class DaemonSettings(Section):
     )
     keep_runs: int = Field(10_000, ge=1, description="Most finished runs that are kept of each job.")
     keep_events: Positive = Field(timedelta(days=1), description="How long rows of the outbox are kept.")
+    keep_unread_events: Positive = Field(
+        timedelta(days=7), description="How long they are kept for a listener that has not had them yet."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -188,6 +207,31 @@ class RetrySettings(Section):
         return RetryPolicy(self.max_attempts, self.backoff, self.delay, self.max_delay, self.jitter)
 
 
+class ThenSettings(Section):
+    """`then`: the job of which a run is queued when a run of this one succeeds."""
+
+    job: str = Field(description="The job.")
+    params: dict[str, JsonValue] | None = Field(
+        None,
+        description="Its parameters, with places: `{result.path}`, `{run_id}`, `{job}`. When unset: each value of the "
+        "result whose name is a parameter that the job does not set itself.",
+    )
+    delay: Duration = Field(timedelta(0), description="How long the run waits before it may be claimed.")
+
+    @field_validator("params")
+    @classmethod
+    def _has_places(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        unknown = sorted(place for place in places(value) if place.partition(".")[0] not in ROOTS) if value else []
+        if unknown:
+            raise ValueError(f"has a place {{{unknown[0]}}}; there are: {{result.NAME}}, {{run_id}}, {{job}}")
+        return value
+
+
+def _then(value: Any) -> Any:
+    """Let `then = "job"` stand for `then = { job = "job" }`."""
+    return {"job": value} if isinstance(value, str) else value
+
+
 class JobSettings(Section):
     """`[defaults]` and the part of `[jobs.NAME]` that every kind shares."""
 
@@ -236,6 +280,9 @@ class JobSettings(Section):
         False,
         description="true: runs that succeeded go when retention next looks (every 10 minutes), but for the newest. "
         'The same as `keep_for = {succeeded = "0s"}`.',
+    )
+    then: Annotated[ThenSettings, BeforeValidator(_then, json_schema_input_type=str | ThenSettings)] | None = Field(
+        None, description='What is queued when a run succeeds: `"other-job"`, or a table, see below.'
     )
 
     @field_validator("timezone")

@@ -171,6 +171,13 @@ class Dialect(Protocol):
         """Work off what a series of write transactions piles up (SQLite's WAL); waits for nobody."""
         ...
 
+    def writers(self, connection: Connection, table: Table) -> frozenset[str]:
+        """Return the transactions that may have changed the table's rows and are still open, by names of no meaning.
+
+        Empty where writers come one after the other (SQLite).
+        """
+        ...
+
     def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
         """Wake every listener on the topics once the transaction commits."""
         ...

@@ -53,6 +53,11 @@ _ROW_STATES = ("22", "23", "44", "54000", "P0001")
 _KEY_LOCKS = 0x62746368
 _MOST_KEY_LOCKS = 1_000
 """As in migration 0003; the server's lock table has room for some thousands."""
+_WRITERS = """
+SELECT virtualtransaction FROM pg_locks
+WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND relation = to_regclass(:name)
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 _UNAVAILABLE_CLASSES = ("08", "53")
 """Broken connections; no room: a full disk, memory, too many connections."""
@@ -251,6 +256,11 @@ class PostgresDialect:
 
     def tidy(self, engine: Engine, *, thoroughly: bool) -> None:
         """Do nothing: the checkpointer and autovacuum do it."""
+
+    def writers(self, connection: Connection, table: Table) -> frozenset[str]:
+        """Return who holds the lock that each INSERT, UPDATE and DELETE keeps on its table until its commit is seen."""
+        rows = connection.execute(text(_WRITERS), {"name": table.name}).scalars()
+        return frozenset(rows)
 
     def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
         """NOTIFY one channel a topic; PostgreSQL delivers on commit and folds repeats within a transaction."""

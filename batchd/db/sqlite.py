@@ -256,6 +256,10 @@ class SqliteDialect:
         finally:
             pooled.close()
 
+    def writers(self, connection: Connection, table: Table) -> frozenset[str]:  # noqa: ARG002
+        """Return nobody: the next writer begins when the last has committed."""
+        return frozenset()
+
     def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:
         """Do nothing: the commit itself moves `PRAGMA data_version`, which every listener polls."""
 

@@ -83,7 +83,8 @@ class JobDefinition:
     """One `[jobs.NAME]`. `schedule` is the text as written; None for a job that only a trigger runs.
 
     `params` are the kind's own, with `CONFIG_REFERENCE` in place of every secret. `limit_key` may name params in
-    braces; `keep` says for how many seconds runs that ended in a state are kept, over the daemon's own rule.
+    braces; `keep` says for how many seconds runs that ended in a state are kept, over the daemon's own rule. `then` is
+    what is queued when a run succeeds, see `batchd.domain.follow`.
     """
 
     name: str
@@ -103,6 +104,7 @@ class JobDefinition:
     mutex: str | None = None
     limit_key: str | None = None
     keep: Mapping[str, float] | None = None
+    then: Mapping[str, JsonValue] | None = None
 
     @property
     def definition_hash(self) -> str:
@@ -126,6 +128,7 @@ class JobDefinition:
             "max_attempts": self.retry.max_attempts,
             "retry": self.retry.as_json(),
             "params": self.params,
+            **({} if self.then is None else {"then": self.then}),
         }
         # Left out when unset, so that the rows of jobs that have none do not count as changed.
         added = {"mutex": self.mutex, "limit_key": self.limit_key, "keep": self.keep}

@@ -59,6 +59,7 @@ class Reason(enum.StrEnum):
     LOST_TOO_OFTEN = "lost_too_often"
     NOT_UNDERSTOOD = "not_understood"
     DISCARDED = "discarded"
+    LOST = "lost"
 
 
 class CreatedBy(enum.StrEnum):
@@ -71,3 +72,9 @@ class CreatedBy(enum.StrEnum):
     CLIENT = "client"
     SQL = "sql"
     JOB = "job"
+    THEN = "then"
+    MONITOR = "monitor"
+
+
+EXTERNAL_KIND = "external"
+"""The kind of runs that somebody else executes and only reports: no daemon can, and none takes them back."""

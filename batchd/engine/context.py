@@ -163,9 +163,11 @@ class AttemptContext:
         options = WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
         return row_walk.batches(self, database, home or database, wanted, options)
 
-    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+    def children(
+        self, *, on_complete: NewRun | None = None, on_success: NewRun | None = None
+    ) -> AbstractContextManager[Children]:
         """See `JobContext`."""
-        return stored_children(self._around.store, self.run_id, on_complete)
+        return stored_children(self._around.store, self.run_id, on_complete, on_success)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""

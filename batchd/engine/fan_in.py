@@ -31,6 +31,6 @@ class FanIn(Loop):
                 self._log.info("fan_out.completed", run_id=done.run_id, children=done.children)
             else:
                 self._log.error("fan_out.completed", run_id=done.run_id, children=done.children, reason=done.error)
-            if done.on_complete is not None:
+            if done.on_complete is not None or done.on_success is not None:
                 self._on_queued()
         return _WHILE_OPEN

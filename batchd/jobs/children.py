@@ -41,8 +41,10 @@ class StoredChildren:
 
 
 @contextlib.contextmanager
-def stored_children(store: Database, run_id: int, on_complete: NewRun | None) -> Iterator[StoredChildren]:
+def stored_children(
+    store: Database, run_id: int, on_complete: NewRun | None, on_success: NewRun | None = None
+) -> Iterator[StoredChildren]:
     """Yield the children of a run; the end of the block, unless it raises, says that there will be no more."""
-    fan_outs.begin(store, run_id, on_complete)
+    fan_outs.begin(store, run_id, on_complete, on_success)
     yield StoredChildren(store, run_id)
     fan_outs.close(store, run_id)

@@ -223,13 +223,16 @@ class JobContext(Protocol):
         """
         ...
 
-    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+    def children(
+        self, *, on_complete: NewRun | None = None, on_success: NewRun | None = None
+    ) -> AbstractContextManager[Children]:
         """Queue runs that belong to this one, each once, however often this run is interrupted.
 
             with context.children(on_complete=NewRun(job="tell-them")) as children:
                 children.add([NewRun(job="sync-user", params={"user": user}, key=str(user)) for user in users])
 
-        The end of the block says that there will be no more; once all of them are final, `on_complete` is queued.
+        The end of the block says that there will be no more; once all of them are final, `on_complete` is queued, and
+        `on_success` when this run and all of them succeeded.
         """
         ...
 
@@ -284,6 +287,7 @@ class Kind(Generic[P]):
     for given params, whether the job sends mail; config checks that there is a `[mail]`. `check_code` returns likewise
     what importing a team's own code shows, for `batchd check` and the daemon's start; it may raise JobError. `starts`
     names the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
+    `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
     """
 
     name: str
@@ -298,3 +302,4 @@ class Kind(Generic[P]):
     check_connected: Callable[[P, Mapping[str, Database]], Sequence[tuple[str, str]]] | None = None
     check_code: Callable[[P], Sequence[tuple[str, str]]] | None = None
     starts: Callable[[P], Sequence[Start]] | None = None
+    runs_elsewhere: bool = False

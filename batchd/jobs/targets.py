@@ -45,6 +45,17 @@ def extend_import_path(folders: Sequence[Path]) -> None:
             sys.path.append(str(folder))
 
 
+def import_modules(names: Sequence[str]) -> tuple[tuple[str, TargetInvalid], ...]:
+    """Import a team's own modules for what they register; return those that cannot be imported, with the reason."""
+    failed = []
+    for name in names:
+        try:
+            _imported(name, name)
+        except TargetInvalid as error:
+            failed.append((name, error))
+    return tuple(failed)
+
+
 def check_name(name: str) -> None:
     """Raise ValueError when the text is not `package.module:function`."""
     module, colon, attribute = name.partition(":")

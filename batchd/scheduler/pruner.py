@@ -27,4 +27,6 @@ class Pruner(Loop):
         removed = history.prune(self._store, self._retention)
         if removed.rows:
             self._log.info("history.pruned", runs=removed.runs, events=removed.events, workers=removed.workers)
+        for name, events in removed.unread.items():
+            self._log.error("listener.events_lost", listener=name, events=events)
         return _BETWEEN_CHUNKS if removed.is_partial else _EVERY

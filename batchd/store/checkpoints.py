@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, inspect, select, update
 from batchd.db.engine import Database, Interrupts
 from batchd.domain.job import JsonObject
 from batchd.errors import LeaseLost
-from batchd.store.schema import checkpoint_metadata, checkpoints
+from batchd.store.job_schema import checkpoint_metadata, checkpoints
 
 
 @dataclass(frozen=True, slots=True)

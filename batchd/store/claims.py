@@ -278,6 +278,7 @@ def _take(
         attempts.insert().values(started_at=now),
         [{"run_id": row.id, "fence": row.fence, "number": row.attempt, "worker": request.worker} for row in taken],
     )
+    outbox.add_started(connection, store, taken)
     place = {run_id: number for number, run_id in enumerate(chosen)}
     return tuple(_claim_of(row) for row in sorted(taken, key=lambda row: place[row.id]))
 

@@ -16,7 +16,7 @@ from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.job import JsonValue, Overlap
 from batchd.domain.queue import resolved_key
-from batchd.domain.run import RETRYABLE_BY_HAND, CreatedBy, Reason, RunState
+from batchd.domain.run import EXTERNAL_KIND, RETRYABLE_BY_HAND, CreatedBy, Reason, RunState
 from batchd.errors import UsageError
 from batchd.store import outbox
 from batchd.store.schema import runs, schedules
@@ -53,6 +53,10 @@ def trigger(database: Database, job: str, overrides: Mapping[str, JsonValue], *,
     """
     with database.writing() as connection:
         row = _job(connection, job)
+        if row["kind"] == EXTERNAL_KIND:
+            raise NotPossible(
+                f"job {job!r} runs elsewhere and is only reported to batchd", hint="start its script, where it is"
+            )
         now = database.dialect.now()
         params = {**row["params"], **overrides}
         alone = row["overlap"] != Overlap.ALLOW.value
@@ -127,6 +131,11 @@ def retry(database: Database, run_id: int, *, created_by: CreatedBy) -> None:
             if row["schedule_id"] is not None:
                 hint += f"; `batchd trigger {row['schedule_id']}` starts a new run"
             raise NotPossible(f"run {run_id} is {state.value}", hint=hint)
+        if row["kind"] == EXTERNAL_KIND:
+            raise NotPossible(
+                f"run {run_id} was only reported to batchd, which cannot run it",
+                hint="run its script again, where it is",
+            )
         budget = row["max_attempts"] - row["attempt"] if row["max_attempts"] > row["attempt"] else row["max_attempts"]
         if row["schedule_id"] is not None:
             budget = _job(connection, row["schedule_id"])["max_attempts"]

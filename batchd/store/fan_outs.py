@@ -23,6 +23,7 @@ from batchd.domain.template import filled
 from batchd.errors import JobError
 from batchd.store import outbox
 from batchd.store.enqueue import NewRun, enqueue_each
+from batchd.store.followers import note_origin
 from batchd.store.schema import fan_outs, runs
 
 _AT_ONCE = 50
@@ -31,38 +32,59 @@ _UNFINISHED = [state.value for state in sorted(UNFINISHED)]
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A fan-out that came to its end. `on_complete` is the run that was queued then; `error` why none could be."""
+    """A fan-out that came to its end. `on_complete` and `on_success` are the runs that were queued then.
+
+    `error` says why one of them could not be.
+    """
 
     run_id: int
     children: Mapping[str, int]
     on_complete: int | None
     error: str | None
+    on_success: int | None = None
 
 
-def begin(store: Database, run_id: int, on_complete: NewRun | None) -> None:
+def begin(store: Database, run_id: int, on_complete: NewRun | None, on_success: NewRun | None = None) -> None:
     """Say that the run is going to queue runs; a later attempt of it says so again."""
-    spec = None if on_complete is None else _spec_of(on_complete)
     with store.writing() as connection:
-        statement = store.dialect.insert(fan_outs).values(
-            run_id=run_id, on_complete=spec, created_at=store.dialect.now(), closed_at=None, done_at=None
+        begin_in(connection, store, run_id, on_complete, on_success)
+
+
+def begin_in(
+    connection: Connection, store: Database, run_id: int, on_complete: NewRun | None, on_success: NewRun | None
+) -> None:
+    """Say that the run is going to queue runs, in the caller's transaction."""
+    statement = store.dialect.insert(fan_outs).values(
+        run_id=run_id,
+        on_complete=None if on_complete is None else _spec_of(on_complete),
+        on_success=None if on_success is None else _spec_of(on_success),
+        created_at=store.dialect.now(),
+        closed_at=None,
+        done_at=None,
+    )
+    again = {name: statement.excluded[name] for name in ("on_complete", "on_success")}
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[fan_outs.c.run_id],
+            set_={**again, "done_at": None},
+            where=fan_outs.c.closed_at.is_(None),
         )
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[fan_outs.c.run_id],
-                set_={"on_complete": statement.excluded.on_complete, "done_at": None},
-                where=fan_outs.c.closed_at.is_(None),
-            )
-        )
+    )
 
 
 def close(store: Database, run_id: int) -> None:
     """Say that all children of the run are queued."""
     with store.writing() as connection:
-        connection.execute(
-            update(fan_outs)
-            .where(fan_outs.c.run_id == run_id, fan_outs.c.closed_at.is_(None))
-            .values(closed_at=store.dialect.now())
-        )
+        close_in(connection, store, run_id)
+
+
+def close_in(connection: Connection, store: Database, run_id: int) -> None:
+    """Say that all children of the run are queued, in the caller's transaction."""
+    connection.execute(
+        update(fan_outs)
+        .where(fan_outs.c.run_id == run_id, fan_outs.c.closed_at.is_(None))
+        .values(closed_at=store.dialect.now())
+    )
 
 
 def count_children(connection: Connection, run_id: int) -> dict[str, int]:
@@ -92,7 +114,15 @@ def complete(store: Database) -> tuple[Completed, ...]:
         select(child.c.id).where(child.c.parent_id == fan_outs.c.run_id, child.c.state.in_(_UNFINISHED)).exists()
     )
     statement = (
-        select(fan_outs.c.run_id, fan_outs.c.on_complete, fan_outs.c.closed_at, runs.c.schedule_id, runs.c.result)
+        select(
+            fan_outs.c.run_id,
+            fan_outs.c.on_complete,
+            fan_outs.c.on_success,
+            fan_outs.c.closed_at,
+            runs.c.schedule_id,
+            runs.c.state,
+            runs.c.result,
+        )
         .join(runs, runs.c.id == fan_outs.c.run_id)
         .where(fan_outs.c.done_at.is_(None), runs.c.state.not_in(_UNFINISHED), ~has_unfinished)
         .limit(_AT_ONCE)
@@ -107,26 +137,41 @@ def complete(store: Database) -> tuple[Completed, ...]:
 
 def _complete_one(connection: Connection, store: Database, row: Any) -> Completed:
     children = count_children(connection, row.run_id)
-    queued, error = None, None
-    if row.closed_at is not None and row.on_complete is not None:
+    has_succeeded = {row.state, *children} == {RunState.SUCCEEDED.value}
+    wanted = {"on_complete": row.on_complete, "on_success": row.on_success if has_succeeded else None}
+    queued: dict[str, int] = {}
+    outcome: JsonObject = {}
+    error = None
+    for name, spec in wanted.items():
+        if row.closed_at is None or spec is None:
+            continue
         try:
-            wanted = [_run_of(row.on_complete, row.run_id, children)]
-            (enqueued,) = enqueue_each(connection, store, wanted, created_by=CreatedBy.JOB)
-            queued = enqueued.id
+            queued[name] = _queue_next(connection, store, _run_of(spec, row.run_id, children), row.run_id)
+            outcome[name] = {"run": queued[name]}
         except JobError as problem:
             error = problem.message
+            outcome[name] = {"error": error}
     connection.execute(
         update(fan_outs)
         .where(fan_outs.c.run_id == row.run_id)
-        .values(done_at=store.dialect.now(), on_complete_run_id=queued)
+        .values(
+            done_at=store.dialect.now(),
+            on_complete_run_id=queued.get("on_complete"),
+            on_success_run_id=queued.get("on_success"),
+        )
     )
-    result: JsonObject = {**(row.result or {}), "children": dict(children)}
-    if queued is not None or error is not None:
-        result["on_complete"] = {"run": queued} if error is None else {"error": error}
+    result: JsonObject = {**(row.result or {}), "children": dict(children), **outcome}
     connection.execute(update(runs).where(runs.c.id == row.run_id).values(result=result))
-    facts: dict[str, Any] = {"children": dict(children), "on_complete_run_id": queued, "error": error}
+    facts: dict[str, Any] = {f"{name}_run_id": queued.get(name) for name in wanted}
+    facts |= {"children": dict(children), "error": error}
     outbox.add(connection, store, "run.children_finished", row.run_id, row.schedule_id, facts)
-    return Completed(row.run_id, children, queued, error)
+    return Completed(row.run_id, children, queued.get("on_complete"), error, queued.get("on_success"))
+
+
+def _queue_next(connection: Connection, store: Database, run: NewRun, after_id: int) -> int:
+    (enqueued,) = enqueue_each(connection, store, [run], created_by=CreatedBy.JOB)
+    note_origin(connection, [enqueued.id], after_id)
+    return enqueued.id
 
 
 def _spec_of(run: NewRun) -> JsonObject:

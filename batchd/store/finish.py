@@ -16,6 +16,7 @@ from batchd.domain.run import Reason, RunState
 from batchd.errors import LeaseLost
 from batchd.store import outbox
 from batchd.store.claims import Claim
+from batchd.store.followers import queue_followers
 from batchd.store.schema import attempts, runs
 
 _EVENTS = {
@@ -104,7 +105,7 @@ def _finish_one(connection: Connection, store: Database, ending: Ending) -> Endi
 
 
 def _record(connection: Connection, store: Database, endings: Sequence[Ending]) -> None:
-    """Close the attempts' rows and tell of the endings."""
+    """Close the attempts' rows, tell of the endings, and queue what follows those that succeeded."""
     if not endings:
         return
     connection.execute(
@@ -132,6 +133,8 @@ def _record(connection: Connection, store: Database, endings: Sequence[Ending]) 
     outbox.add_all(connection, store, [_notice(ending) for ending in endings])
     if any(ending.claim.is_waited_for for ending in endings):
         store.dialect.notify(connection, [Topic.RUNS])  # another daemon may have the run that waits for the place
+    done = [ending for ending in endings if ending.decision.state is RunState.SUCCEEDED]
+    queue_followers(connection, store, [(each.claim.run_id, each.claim.job, each.result) for each in done])
 
 
 def _shape(ending: Ending) -> tuple[bool, bool]:
@@ -185,6 +188,8 @@ def _notice(ending: Ending) -> JsonObject:
         schedule_id=claimed.job,
         state=decision.state.value,
         reason=decision.reason and decision.reason.value,
+        kind=claimed.kind,
+        queue=claimed.queue,
         attempt=claimed.attempt,
         error=ending.error and ending.error.message,
     )

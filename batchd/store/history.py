@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, f
 
 from batchd.db.engine import Database
 from batchd.domain.run import UNFINISHED, RunState
-from batchd.store.schema import fan_outs, outbox, rate_starts, runs, schedules, workers
+from batchd.store import listeners
+from batchd.store.schema import fan_outs, rate_starts, runs, schedules, workers
 
 CHUNK = 1_000
 
@@ -28,22 +29,27 @@ class Retention:
     """Finished runs go when they are older than `keep_for` or not among their job's newest `keep_runs`.
 
     None means no such limit. `keep` says by state how long, instead of `keep_for`; a job's own rule (column `keep` of
-    its schedule) goes before both. Notices go after `keep_events`.
+    its schedule) goes before both. Notices go after `keep_events`; what a listener has not had yet after `keep_unread`.
     """
 
     keep_runs: int | None
     keep_for: timedelta | None
     keep_events: timedelta
+    keep_unread: timedelta = timedelta(days=7)
     keep: Mapping[str, timedelta] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows went; `is_partial` when a chunk was full, so that there may be more."""
+    """How many rows went; `is_partial` when a chunk was full, so that there may be more.
+
+    `unread` counts the notices that went before these listeners had them.
+    """
 
     runs: int
     events: int
     workers: int
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -61,15 +67,11 @@ def prune(database: Database, retention: Retention) -> Pruned:
     with database.writing() as connection:
         over = select(rate_starts.c.id).where(rate_starts.c.counts_until < database.dialect.now())
         _prune(connection, rate_starts, over)
+        events, unread = listeners.prune_outbox(connection, database, retention.keep_events, retention.keep_unread)
         return Pruned(
             runs=_prune_runs(connection, database, retention),
-            events=_prune(
-                connection,
-                outbox,
-                select(outbox.c.id)
-                .where(outbox.c.created_at < _ago(database, retention.keep_events))
-                .order_by(outbox.c.created_at),
-            ),
+            events=events,
+            unread=unread,
             workers=_prune(
                 connection, workers, select(workers.c.id).where(workers.c.heartbeat_at < _ago(database, _KEEP_WORKERS))
             ),

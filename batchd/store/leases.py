@@ -11,13 +11,24 @@ from sqlalchemy import Connection, Row, and_, case, or_, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome
-from batchd.domain.run import Reason, RunState
+from batchd.domain.run import EXTERNAL_KIND, Reason, RunState
 from batchd.store import outbox
 from batchd.store.schema import attempts, runs
 
 MAX_LOSSES = 10
 """After so many claims in a row that ended without a word and without progress, a run is failed: it may be the one
 that kills its daemons."""
+
+_OF_LOST = (
+    runs.c.id,
+    runs.c.fence,
+    runs.c.schedule_id,
+    runs.c.kind,
+    runs.c.queue,
+    runs.c.attempt,
+    runs.c.losses,
+    runs.c.cancel_requested_at,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,9 @@ def cancel_requests(store: Database, run_ids: Collection[int]) -> frozenset[int]
 def write_progress(store: Database, progress: Mapping[int, tuple[int, Progress]]) -> None:
     """Write the progress of runs (id to fence and progress) in one transaction; a stale fence writes nothing."""
     with store.writing() as connection:
+        is_wanted = outbox.wants_progress(connection)
         for run_id, (fence, reached) in sorted(progress.items()):
-            connection.execute(
+            written = connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id, runs.c.fence == fence, runs.c.state == RunState.RUNNING.value)
                 .values(
@@ -82,7 +94,13 @@ def write_progress(store: Database, progress: Mapping[int, tuple[int, Progress]]
                     progress_total=reached.total,
                     progress_note=reached.note,
                 )
-            )
+                .returning(runs.c.schedule_id, runs.c.kind, runs.c.queue, runs.c.attempt)
+            ).one_or_none()
+            if is_wanted and written is not None:
+                facts = {"kind": written.kind, "queue": written.queue, "attempt": written.attempt}
+                facts |= {"state": RunState.RUNNING.value, "done": reached.done, "total": reached.total}
+                facts |= {"note": reached.note}
+                outbox.add(connection, store, "run.progressed", run_id, written.schedule_id, facts)
 
 
 def _went_on(reached: Progress) -> Any:
@@ -97,7 +115,7 @@ def reap_expired(store: Database, *, mine: Collection[int], limit: int = 500) ->
     """
     with store.writing() as connection:
         rows = connection.execute(
-            select(runs.c.id, runs.c.fence, runs.c.schedule_id, runs.c.losses, runs.c.cancel_requested_at)
+            select(*_OF_LOST)
             .where(
                 runs.c.state == RunState.RUNNING.value, runs.c.lease_until < store.dialect.now(), runs.c.id.not_in(mine)
             )
@@ -114,7 +132,7 @@ def take_back_from(store: Database, worker_ids: Collection[str]) -> tuple[int, .
         return ()
     with store.writing() as connection:
         rows = connection.execute(
-            select(runs.c.id, runs.c.fence, runs.c.schedule_id, runs.c.losses, runs.c.cancel_requested_at)
+            select(*_OF_LOST)
             .where(runs.c.state == RunState.RUNNING.value, runs.c.worker.in_(worker_ids))
             .order_by(runs.c.id)
             .with_for_update(skip_locked=True)
@@ -148,7 +166,18 @@ def _take_back(connection: Connection, store: Database, rows: Sequence[Any]) -> 
             .values(outcome=AttemptOutcome.LOST.value, finished_at=now)
         )
         notices.append(
-            outbox.notice("run.lost", run_id=row.id, schedule_id=row.schedule_id, state=state.value, fence=row.fence)
+            outbox.notice(
+                "run.lost",
+                run_id=row.id,
+                schedule_id=row.schedule_id,
+                kind=row.kind,
+                queue=row.queue,
+                state=state.value,
+                reason=reason and reason.value,
+                attempt=row.attempt,
+                error=_loss_message(row, reason),
+                fence=row.fence,
+            )
         )
     outbox.add_all(connection, store, notices)
     return tuple(row.id for row in rows)
@@ -157,12 +186,16 @@ def _take_back(connection: Connection, store: Database, rows: Sequence[Any]) -> 
 def _state_after_loss(row: Row[Any]) -> tuple[RunState, Reason | None]:
     if row.cancel_requested_at is not None:
         return RunState.CANCELLED, Reason.REQUESTED
+    if row.kind == EXTERNAL_KIND:
+        return RunState.FAILED, Reason.LOST
     if row.losses + 1 >= MAX_LOSSES:
         return RunState.FAILED, Reason.LOST_TOO_OFTEN
     return RunState.QUEUED, None
 
 
 def _loss_message(row: Row[Any], reason: Reason | None) -> str | None:
+    if reason is Reason.LOST:
+        return "whoever reported it died or fell silent before it said how it ended"
     if reason is not Reason.LOST_TOO_OFTEN:
         return None
     return f"{row.losses + 1} workers in a row died or fell silent while they ran it"

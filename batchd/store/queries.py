@@ -17,7 +17,9 @@ from sqlalchemy import Connection, Select, and_, case, func, inspect, or_, selec
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
+from batchd.store import listeners
 from batchd.store.fan_outs import count_children
+from batchd.store.listeners import ListenerView
 from batchd.store.schema import attempts, log_lines, queues, runs, schedules, workers
 
 ALIVE_WITHIN = timedelta(seconds=30)
@@ -65,6 +67,7 @@ class RunView:
     unique_key: str | None
     tags: list[str] | None
     metadata: JsonObject | None
+    after_id: int | None = None
 
     @property
     def is_final(self) -> bool:
@@ -194,6 +197,7 @@ class StoreStatus:
     queues: tuple[QueueView, ...]
     last_day: Mapping[str, int]
     broken_jobs: tuple[str, ...]
+    listeners: tuple[ListenerView, ...] = ()
 
     @property
     def alive(self) -> tuple[WorkerView, ...]:
@@ -314,6 +318,7 @@ def store_status(database: Database) -> StoreStatus:
             queues=_queues(connection, now),
             last_day={row[0]: row[1] for row in connection.execute(finished)},
             broken_jobs=tuple(connection.scalars(broken.order_by(schedules.c.id))),
+            listeners=listeners.views(connection, database),
         )
 
 

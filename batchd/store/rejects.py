@@ -15,7 +15,8 @@ from sqlalchemy import Connection, delete, inspect, select, update
 from batchd.db.engine import Database
 from batchd.domain.job import JsonValue
 from batchd.store.checkpoints import CheckpointKey
-from batchd.store.schema import checkpoint_metadata, rejects, runs
+from batchd.store.job_schema import checkpoint_metadata, rejects
+from batchd.store.schema import runs
 
 MOST_KEPT = 1_000
 """Records kept of one run."""

@@ -24,6 +24,9 @@ from batchd.store.schema import runs, schedules
 _LOCK = "reconcile"
 _CHUNK = 1_000
 
+REPORTED = "reported"
+"""The `definition_hash` of a job that the config does not have, and whose runs somebody reports."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReconcileReport:
@@ -99,7 +102,7 @@ def _compare(connection: Connection, definitions: Sequence[JobDefinition], now: 
             edited.append(job)
         else:
             unchanged += 1
-    removed = [name for name, row in stored.items() if row.removed_at is None]
+    removed = [name for name, row in stored.items() if row.removed_at is None and row.definition_hash != REPORTED]
     return _Differences(added, retimed, edited, removed, unchanged)
 
 
@@ -185,5 +188,6 @@ def _row(job: JobDefinition) -> dict[str, Any]:
         "mutex": job.mutex,
         "limit_key": job.limit_key,
         "keep": None if job.keep is None else dict(job.keep),
+        "then_run": None if job.then is None else dict(job.then),
         "definition_hash": job.definition_hash,
     }

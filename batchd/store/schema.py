@@ -30,7 +30,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
@@ -83,6 +83,7 @@ schedules = Table(
     Column("mutex", String),
     Column("limit_key", Text),
     Column("keep", Json),
+    Column("then_run", Json),
     Column("definition_hash", String, nullable=False),
     Column("error", Text),
     Column("created_at", UtcTimestamp, nullable=False),
@@ -91,7 +92,8 @@ schedules = Table(
     _one_of("overlap", Overlap),
     comment=(
         "One row a job of the config. error: why its schedule cannot be planned, NULL when all is well. "
-        "limit_key: a run's key, with {param} in place of a parameter; keep: seconds by state, over the daemon's."
+        "limit_key: a run's key, with {param} in place of a parameter; keep: seconds by state, over the daemon's; "
+        "then_run: what is queued when a run of it succeeds."
     ),
 )
 Index(
@@ -144,6 +146,7 @@ runs = Table(
     Column("mutex", String),
     Column("limit_key", Text),
     Column("waits_for", Text),
+    Column("after_id", BigId),
     UniqueConstraint("schedule_id", "scheduled_for", name="batchd_runs_fire_key"),
     _one_of("state", RunState),
     CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -154,7 +157,8 @@ runs = Table(
         "a word and without progress; a missed row stands for fire_count fire times, scheduled_for to scheduled_until. "
         "parent_id: the run that queued this one, which may be pruned by now; child_key: what it is to that run. "
         "tags: a list of texts; metadata: an object; both are whatever the one who queued it wrote. "
-        "waits_for: the mutex or the key whose limit was full when the run's turn came; it is not looked at until then."
+        "waits_for: the mutex or the key whose limit was full when the run's turn came; it is left alone until then. "
+        "after_id: the run that this one follows, by `then`, `on_complete` or `on_success`."
     ),
 )
 _UNFINISHED = text("state IN ('queued', 'running')")
@@ -261,9 +265,11 @@ fan_outs = Table(
     Column("closed_at", UtcTimestamp),
     Column("done_at", UtcTimestamp),
     Column("on_complete_run_id", BigId),
+    Column("on_success", Json),
+    Column("on_success_run_id", BigId),
     comment=(
         "Runs that queue runs. closed_at: all children are queued; done_at: it and all its children are final; "
-        "on_complete: the run to queue then, once."
+        "on_complete: the run to queue then, once; on_success: likewise, when all of them succeeded."
     ),
 )
 Index(
@@ -316,7 +322,7 @@ outbox = Table(
     Column("schedule_id", String),
     Column("payload", Json, nullable=False),
     sqlite_autoincrement=True,
-    comment="One row a state change, committed with it; alerts and the dashboard read it, retention prunes it.",
+    comment="One row a state change, committed with it; listeners and the dashboard read it, retention prunes it.",
 )
 Index("batchd_outbox_created", outbox.c.created_at)  # retention
 
@@ -341,6 +347,29 @@ rate_starts = Table(
 )
 Index("batchd_rate_starts_name", rate_starts.c.name, rate_starts.c.counts_until)  # claim: how many count now
 Index("batchd_rate_starts_until", rate_starts.c.counts_until)  # retention
+
+listeners = Table(
+    "batchd_listeners",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("events", Text, nullable=False),
+    Column("wants_started", Boolean, nullable=False),
+    Column("wants_progressed", Boolean, nullable=False),
+    Column("last_id", BigId, nullable=False),
+    Column("fence", BigId, nullable=False, server_default=text("0")),
+    Column("worker", String),
+    Column("lease_until", UtcTimestamp),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text),
+    Column("lost", BigId, nullable=False, server_default=text("0")),
+    Column("created_at", UtcTimestamp, nullable=False),
+    Column("seen_at", UtcTimestamp, nullable=False),
+    comment=(
+        "Functions that are called with events. last_id: all of the outbox up to there is delivered; failures, error: "
+        "of the event that it cannot get past; lost: events that retention took before it had them; "
+        "seen_at: when a daemon last had it."
+    ),
+)
 
 workers = Table(
     "batchd_workers",
@@ -374,47 +403,4 @@ catalog = Table(
         "params: of a kind the names that it takes (known; NULL: any), needs (required) and keeps secret (secret). "
         "seen_at: when a daemon with it started last."
     ),
-)
-
-checkpoint_metadata = MetaData()
-
-checkpoints = Table(
-    "batchd_checkpoints",
-    checkpoint_metadata,
-    Column("store_id", String(36), nullable=False),
-    Column("run_id", BigId, nullable=False),
-    Column("fence", BigId, nullable=False),
-    Column("state", Json),
-    Column("updated_at", UtcTimestamp, nullable=False),
-    PrimaryKeyConstraint("store_id", "run_id"),
-    comment="Resume points of unfinished runs, in the database that the job changes, so that both commit together.",
-)
-
-rejects = Table(
-    "batchd_rejects",
-    checkpoint_metadata,
-    Column("store_id", String(36), nullable=False),
-    Column("run_id", BigId, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("fence", BigId, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("position", BigId, nullable=False),
-    Column("key", Text),
-    Column("reason", Text, nullable=False),
-    Column("record", Json),
-    Column("at", UtcTimestamp, nullable=False),
-    PrimaryKeyConstraint("store_id", "run_id", "number"),
-    comment="Records that a run could not take: position is a line or a record's number. Bounded per run.",
-)
-
-watermarks = Table(
-    "batchd_watermarks",
-    checkpoint_metadata,
-    Column("store_id", String(36), nullable=False),
-    Column("job", String, nullable=False),
-    Column("state", Json, nullable=False),
-    Column("run_id", BigId, nullable=False),
-    Column("updated_at", UtcTimestamp, nullable=False),
-    PrimaryKeyConstraint("store_id", "job"),
-    comment="What a job's last run left for the next one (how far a sync has come); delete the row to begin anew.",
 )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, select
 
 from batchd.db.engine import Database, Interrupts
 from batchd.domain.job import JsonObject
-from batchd.store.schema import checkpoint_metadata, watermarks
+from batchd.store.job_schema import checkpoint_metadata, watermarks
 
 
 def find(database: Database, store: str, job: str, interrupts: Interrupts | None = None) -> JsonObject | None:

@@ -14,7 +14,8 @@ from sqlalchemy import Row, select, update
 
 from batchd import __version__
 from batchd.db.engine import Database
-from batchd.store.schema import runs, workers
+from batchd.domain.run import EXTERNAL_KIND
+from batchd.store.schema import listeners, runs, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,12 @@ def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> t
     with store.reading() as connection:
         rows = connection.execute(select(workers).where(workers.c.id != me.id, workers.c.state != "stopped")).all()
         holders = set(
-            connection.execute(select(runs.c.worker).where(runs.c.state == "running").distinct()).scalars().all()
+            # Who only reports a run is no daemon: SQLite's lock says nothing of it, its lease does.
+            connection.execute(
+                select(runs.c.worker).where(runs.c.state == "running", runs.c.kind != EXTERNAL_KIND).distinct()
+            )
+            .scalars()
+            .all()
         )
     known = {row.id for row in rows}
     dead = {row.id for row in rows if all_others or _is_gone(row, me)}
@@ -93,9 +99,12 @@ def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> t
 
 
 def mark_stopped(store: Database, worker_ids: tuple[str, ...]) -> None:
-    """Say of dead workers that they have stopped."""
+    """Say of dead workers that they have stopped, and let others have the listeners that they served."""
     with store.writing() as connection:
         connection.execute(update(workers).where(workers.c.id.in_(worker_ids)).values(state="stopped"))
+        connection.execute(
+            update(listeners).where(listeners.c.worker.in_(worker_ids)).values(worker=None, lease_until=None)
+        )
 
 
 def _is_gone(row: Row[Any], me: WorkerIdentity) -> bool:

@@ -41,6 +41,17 @@ EVENTS: Mapping[str, EventSpec] = {
     "lease.lost": EventSpec("run {run_id} is no longer ours", "The attempt stops without writing anything."),
     "lease.renewal_failed": EventSpec("leases of {runs} runs not renewed: {reason}", "Tried again every second."),
     "library.message": EventSpec("{logger}: {text}", "A line of another library's logging."),
+    "listener.events_lost": EventSpec(
+        "{events} events went before listener {listener} had them", "They were older than `keep_unread_events`."
+    ),
+    "listener.failed": EventSpec(
+        "listener {listener} failed with event {event_id} (time {failures})",
+        "It is called again with the same event; its later ones wait.",
+    ),
+    "listener.gave_up": EventSpec(
+        "listener {listener} leaves event {event_id} out after {tries} tries", "By its `give_up_after`."
+    ),
+    "listener.recovered": EventSpec("listener {listener} goes on with event {event_id}", "The end of listener.failed."),
     "log_lines.dropped": EventSpec("{lines} log lines of runs were not stored", "The store was away for too long."),
     "loop.failed": EventSpec("loop {loop} failed (time {failures})", "It backs off and goes on."),
     "loop.recovered": EventSpec("loop {loop} works again after {failures} failures", "The end of loop.failed."),
@@ -53,6 +64,9 @@ EVENTS: Mapping[str, EventSpec] = {
     ),
     "mail.retried": EventSpec("mail not sent (try {try_number}): {reason}", "Tried again within the same attempt."),
     "mail.sent": EventSpec("mail accepted for {recipients} recipients", "With the server's receipt."),
+    "module.invalid": EventSpec(
+        "module {module} cannot be imported: {reason}", "What it registers is not there; the rest goes on."
+    ),
     "report.alert": EventSpec("alert: {alert}", "The condition of a report's `alert_if` is true."),
     "report.charts_failed": EventSpec("no pictures: {reason}", "The report shows its charts as HTML bars."),
     "report.large": EventSpec("the HTML has {bytes} bytes", "Gmail shows the first 102 kB; show fewer rows."),
@@ -63,7 +77,10 @@ EVENTS: Mapping[str, EventSpec] = {
         "failed after {duration_s} s: {error[message]}", "Final: no attempt is left, or none could help."
     ),
     "run.finished": EventSpec("succeeded after {duration_s} s", "Final."),
-    "run.lost": EventSpec("took back runs {runs}", "Their workers fell silent; they go on from their checkpoints."),
+    "run.lost": EventSpec(
+        "took back runs {runs}",
+        "Their workers fell silent; they go on from their checkpoints. Those that were only reported have failed.",
+    ),
     "run.quarantined": EventSpec("not understood, kept for a person: {error[message]}", "Final until `batchd retry`."),
     "run.released": EventSpec("given back, no attempt used up", "A stop, or a claim that no thread took up in time."),
     "run.retrying": EventSpec(
@@ -71,6 +88,10 @@ EVENTS: Mapping[str, EventSpec] = {
     ),
     "run.started": EventSpec("started, {lag_s} s after its time", "An attempt begins."),
     "run.stuck": EventSpec("run {run_id} does not stop", "Its thread keeps going; its lease is kept meanwhile."),
+    "run.then_failed": EventSpec(
+        "what should follow could not be queued: {reason}",
+        "The run has succeeded; its `then` names a job that is gone.",
+    ),
     "run.timed_out": EventSpec("run {run_id} took too long", "Its statements are cancelled."),
     "schedule.invalid": EventSpec("schedule {job} cannot be planned", "It stays, with the reason in its row."),
     "schedule.missed": EventSpec("{fires} fire times were missed", "Accounted for in `missed` rows."),

@@ -338,3 +338,23 @@ def test_long_keys_stay_apart(store: Database, context: DirectContext) -> None:
         with pytest.raises(JobError, match="`key` of its own"):
             children.add([NewRun(kind="noop")])
     assert len(child_key(long[0])) == 200
+
+
+@pytest.mark.parametrize(("last", "follows"), [("succeeded", True), ("cancelled", False)])
+def test_on_success_is_queued_when_all_of_them_succeeded(
+    store: Database, context: DirectContext, last: str, follows: bool
+) -> None:
+    """Beside on_complete, which comes in any case."""
+    fan_out(
+        context, run_per="batch", on_complete={"job": "greet"}, on_success={"job": "greet", "params": {"text": "all"}}
+    )
+    children = children_of(store, context.run_id)
+    for child in children:
+        set_state(store, child.id, last if child is children[-1] else "succeeded")
+    set_state(store, context.run_id, "succeeded")
+    (completed,) = fan_outs.complete(store)
+    assert completed.on_complete is not None
+    assert (completed.on_success is not None) is follows
+    if completed.on_success is not None:
+        assert run_row(store, completed.on_success)["params"] == {"text": "all", "loud": False}
+        assert run_row(store, completed.on_success)["after_id"] == context.run_id

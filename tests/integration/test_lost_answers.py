@@ -21,9 +21,10 @@ from batchd.errors import DatabaseUnavailable
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
 from batchd.store import control
 from batchd.store.history import Retention
+from batchd.store.job_schema import checkpoints
 from batchd.store.migrate import migrate
 from batchd.store.schedules import reconcile
-from batchd.store.schema import checkpoints, outbox, runs
+from batchd.store.schema import outbox, runs
 from tests.e2e.ledger import fire_problems, read_fires
 from tests.support.databases import open_database
 from tests.support.definitions import job

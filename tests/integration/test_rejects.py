@@ -12,10 +12,10 @@ from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.engine.sweeper import Sweeper
 from batchd.store.checkpoints import CheckpointKey
+from batchd.store.job_schema import rejects as table
 from batchd.store.meta import store_id
 from batchd.store.migrate import migrate
 from batchd.store.rejects import MOST_KEPT, Reject, keep, of_run, prune
-from batchd.store.schema import rejects as table
 from batchd.store.schema import runs
 from tests.support.databases import open_database
 from tests.support.job_context import STORE_ID, DirectContext

@@ -12,7 +12,7 @@ from batchd.db.engine import Database
 from batchd.engine.sweeper import Sweeper
 from batchd.store import checkpoints
 from batchd.store.checkpoints import CheckpointKey
-from batchd.store.schema import checkpoints as table
+from batchd.store.job_schema import checkpoints as table
 from tests.support.store_rows import add_run, add_schedule, make_tables
 from tests.support.waiting import wait_until
 

@@ -187,9 +187,11 @@ class DirectContext:
         options = WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
         return batches(self, database, home or database, wanted, options)
 
-    def children(self, *, on_complete: NewRun | None = None) -> AbstractContextManager[Children]:
+    def children(
+        self, *, on_complete: NewRun | None = None, on_success: NewRun | None = None
+    ) -> AbstractContextManager[Children]:
         assert self.store is not None
-        return stored_children(self.store, self.run_id, on_complete)
+        return stored_children(self.store, self.run_id, on_complete, on_success)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))

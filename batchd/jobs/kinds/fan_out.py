@@ -93,15 +93,18 @@ class FanOutParams(RowsParams):
         description='A run to queue once when all others are final. In its params: "{run_id}", "{children}" and the '
         'count of each state, "{succeeded}", "{failed}", …',
     )
+    on_success: RunToQueue | None = Field(
+        default=None, description="Likewise, but only when this run and all others have succeeded."
+    )
     dry_run: bool = Field(default=False, description="Queue nothing and save nothing; count the rows.")
 
     @model_validator(mode="after")
     def _knows_its_places(self) -> FanOutParams:
-        if self.on_complete is not None:
-            unknown = sorted(self.on_complete.places() - _OF_COMPLETION)
+        for name, following in (("on_complete", self.on_complete), ("on_success", self.on_success)):
+            unknown = [] if following is None else sorted(following.places() - _OF_COMPLETION)
             if unknown:
                 raise ValueError(
-                    f"`on_complete` has a place {{{unknown[0]}}}; there are: {', '.join(sorted(_OF_COMPLETION))}"
+                    f"`{name}` has a place {{{unknown[0]}}}; there are: {', '.join(sorted(_OF_COMPLETION))}"
                 )
         if self.columns:
             unknown = sorted(self.enqueue.places() - set(self.columns))
@@ -118,7 +121,8 @@ def run(params: FanOutParams, context: JobContext) -> JsonObject:
     if params.dry_run:
         return _counted(params, context, database, source)
     on_complete = None if params.on_complete is None else _unfilled(params.on_complete)
-    with context.children(on_complete=on_complete) as children:
+    on_success = None if params.on_success is None else _unfilled(params.on_success)
+    with context.children(on_complete=on_complete, on_success=on_success) as children:
         options = WalkOptions("rows", params.batch_size)
         # At home in the store: the checkpoint commits with the runs, and the walked database is only read.
         walk = RowWalk(context, database, children.database, source, options)
@@ -195,7 +199,8 @@ def _count(counts: JsonObject, name: str) -> int:
 
 
 def _starts(params: FanOutParams) -> Iterable[Start]:
-    for key, started in (("enqueue", params.enqueue), ("on_complete", params.on_complete)):
+    following = (("on_complete", params.on_complete), ("on_success", params.on_success))
+    for key, started in (("enqueue", params.enqueue), *following):
         if started is not None:
             yield Start((key,), started.job, started.kind, started.queue, frozenset(started.params))
 

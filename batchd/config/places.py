@@ -1,0 +1,31 @@
+"""Where the config is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from batchd.errors import BatchdError, ExitCode
+
+CONFIG_VARIABLE = "BATCHD_CONFIG"
+CONFIG_PLACES = (Path("config.toml"), Path("/etc/batchd/config.toml"))
+
+
+class ConfigNotFound(BatchdError):
+    """There is no config where one is looked for."""
+
+    exit_code = ExitCode.CONFIG_INVALID
+
+
+def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
+    """Return where the config is: what was given, else $BATCHD_CONFIG, else the first usual place that has one."""
+    named = given or environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    for place in CONFIG_PLACES:
+        if place.exists():
+            return place
+    looked = " and ".join(str(place if place.is_absolute() else Path.cwd() / place) for place in CONFIG_PLACES)
+    raise ConfigNotFound(
+        f"no config found; looked for {looked}", hint=f"name one with --config FILE or ${CONFIG_VARIABLE}"
+    )

@@ -1,0 +1,68 @@
+"""Runs that follow a run: what `then` says is queued in the transaction that records the success."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from batchd.db.engine import Database
+from batchd.domain.follow import params_for
+from batchd.domain.run import CreatedBy
+from batchd.errors import JobError
+from batchd.store import outbox
+from batchd.store.enqueue import NewRun, enqueue_in
+from batchd.store.schema import runs, schedules
+from batchd.telemetry.logs import get_logger
+
+Succeeded = tuple[int, str | None, Mapping[str, Any] | None]
+"""A run that has just succeeded: its id, its job, its result."""
+
+
+def queue_followers(connection: Connection, store: Database, succeeded: Sequence[Succeeded]) -> None:
+    """Queue, in the caller's transaction, the run that each of these is followed by, if its job has a `then`.
+
+    A follower that cannot be queued (its job left the config) is an error in the log and in the outbox; what succeeded
+    has succeeded all the same.
+    """
+    jobs = sorted({job for _, job, _ in succeeded if job is not None})
+    if not jobs:
+        return
+    rows = connection.execute(
+        select(schedules.c.id, schedules.c.then_run).where(schedules.c.id.in_(jobs), schedules.c.then_run.is_not(None))
+    ).all()
+    followers = {row.id: row.then_run for row in rows}
+    for run_id, job, result in succeeded:
+        if job is not None and job in followers:
+            _queue_one(connection, store, followers[job], run_id, job, result or {})
+
+
+def note_origin(connection: Connection, run_ids: Sequence[int], after_id: int) -> None:
+    """Write into the runs' rows which run they follow."""
+    connection.execute(update(runs).where(runs.c.id.in_(run_ids)).values(after_id=after_id))
+
+
+def _queue_one(
+    connection: Connection,
+    store: Database,
+    then: Mapping[str, Any],
+    run_id: int,
+    job: str,
+    result: Mapping[str, Any],
+) -> None:
+    try:
+        new = NewRun(
+            job=then["job"],
+            params=params_for(then, {"run_id": run_id, "job": job, "result": result}),
+            delay=timedelta(seconds=then["delay_seconds"]) if then.get("delay_seconds") else None,
+        )
+        ids = enqueue_in(connection, store, [new], created_by=CreatedBy.THEN)
+    except (JobError, LookupError, TypeError, ValueError) as error:  # a row that somebody edited, too
+        said = error.message if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        log = get_logger(run_id=run_id, job=job)
+        log.error("run.then_failed", reason=said)  # noqa: TRY400 (the reason says it all)
+        outbox.add(connection, store, "run.then_failed", run_id, job, {"error": said})
+        return
+    note_origin(connection, ids, run_id)
