@@ -6,11 +6,13 @@ Every `*_seconds` column is a number of seconds; every `*_at`, `scheduled_*` and
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Identity,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -47,6 +50,10 @@ metadata = MetaData(
 def _one_of(column: str, words: type[enum.StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{word.value}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _partial_index(name: str, where: TextClause, *columns: ColumnElement[Any], unique: bool = False) -> None:
+    Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
 meta = Table(
@@ -96,11 +103,10 @@ schedules = Table(
         "then_run: what is queued when a run of it succeeds."
     ),
 )
-Index(
+_partial_index(
     "batchd_schedules_due",  # planner: what is due, and when is the next one
+    text("next_run_at IS NOT NULL AND paused_at IS NULL"),
     schedules.c.next_run_at,
-    postgresql_where=text("next_run_at IS NOT NULL AND paused_at IS NULL"),
-    sqlite_where=text("next_run_at IS NOT NULL AND paused_at IS NULL"),
 )
 
 runs = Table(
@@ -166,94 +172,82 @@ _READY = text("state = 'queued' AND waits_for IS NULL")
 _PARKED = text("state = 'queued' AND waits_for IS NOT NULL")
 _RUNNING = text("state = 'running'")
 _HOLDS_MUTEX = text("state = 'running' AND mutex IS NOT NULL")
-Index(
+_partial_index(
     "batchd_runs_claim",  # claim: the queues with queued runs, and the best runs of each, in this order
+    _READY,
     runs.c.queue,
     runs.c.priority.desc(),
     runs.c.available_at,
     runs.c.id,
-    postgresql_where=_READY,
-    sqlite_where=_READY,
 )
-Index(
+_partial_index(
     "batchd_runs_parked",  # claim: which limits are waited for, and the best runs that wait for one, in this order
+    _PARKED,
     runs.c.waits_for,
     runs.c.priority.desc(),
     runs.c.available_at,
     runs.c.id,
-    postgresql_where=_PARKED,
-    sqlite_where=_PARKED,
 )
-Index(
+_partial_index(
     "batchd_runs_running",  # claim: how many runs of a queue, and of a key of it, run in all daemons
+    _RUNNING,
     runs.c.queue,
     runs.c.limit_key,
-    postgresql_where=_RUNNING,
-    sqlite_where=_RUNNING,
 )
-Index(
+_partial_index(
     "batchd_runs_mutex",  # claim: one run at a time holds a mutex, decided by the database
+    _HOLDS_MUTEX,
     runs.c.mutex,
     unique=True,
-    postgresql_where=_HOLDS_MUTEX,
-    sqlite_where=_HOLDS_MUTEX,
 )
-Index(
+_partial_index(
     "batchd_runs_available",  # when may the next queued run be claimed; since when does the oldest wait
+    _READY,
     runs.c.available_at,
-    postgresql_where=_READY,
-    sqlite_where=_READY,
 )
-Index(
+_partial_index(
     "batchd_runs_lease",  # reaper: leases that ran out; heartbeat
+    text("state = 'running'"),
     runs.c.lease_until,
-    postgresql_where=text("state = 'running'"),
-    sqlite_where=text("state = 'running'"),
 )
-Index(
+_partial_index(
     "batchd_runs_concurrency",  # claim: one run at a time for each key, decided by the database
+    text("state = 'running' AND concurrency_key IS NOT NULL"),
     runs.c.concurrency_key,
     unique=True,
-    postgresql_where=text("state = 'running' AND concurrency_key IS NOT NULL"),
-    sqlite_where=text("state = 'running' AND concurrency_key IS NOT NULL"),
 )
-Index(
+_partial_index(
     "batchd_runs_unique",  # enqueue: at most one unfinished run of a unique key
+    text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
     runs.c.unique_key,
     unique=True,
-    postgresql_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
-    sqlite_where=text("state IN ('queued', 'running') AND unique_key IS NOT NULL"),
 )
-Index(
+_partial_index(
     "batchd_runs_unique_succeeded",  # enqueue with a period: did a run of the unique key succeed in it
+    text("state = 'succeeded' AND unique_key IS NOT NULL"),
     runs.c.unique_key,
     runs.c.created_at,
-    postgresql_where=text("state = 'succeeded' AND unique_key IS NOT NULL"),
-    sqlite_where=text("state = 'succeeded' AND unique_key IS NOT NULL"),
 )
-Index(
+_partial_index(
     "batchd_runs_unfinished",  # planner: does the schedule have an unfinished run
+    _UNFINISHED,
     runs.c.schedule_id,
-    postgresql_where=_UNFINISHED,
-    sqlite_where=_UNFINISHED,
 )
 Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
 Index("batchd_runs_finished", runs.c.finished_at)  # retention by age; `runs --since`
 
 _CHILD = "parent_id IS NOT NULL"
-Index(
+_partial_index(
     "batchd_runs_child",  # a parent has one run of a key, whatever became of it; the children of a run
+    text(_CHILD),
     runs.c.parent_id,
     runs.c.child_key,
     unique=True,
-    postgresql_where=text(_CHILD),
-    sqlite_where=text(_CHILD),
 )
-Index(
+_partial_index(
     "batchd_runs_unfinished_child",  # does a fan-out have an unfinished run
+    text(f"state IN ('queued', 'running') AND {_CHILD}"),
     runs.c.parent_id,
-    postgresql_where=text(f"state IN ('queued', 'running') AND {_CHILD}"),
-    sqlite_where=text(f"state IN ('queued', 'running') AND {_CHILD}"),
 )
 
 fan_outs = Table(
@@ -272,11 +266,10 @@ fan_outs = Table(
         "on_complete: the run to queue then, once; on_success: likewise, when all of them succeeded."
     ),
 )
-Index(
+_partial_index(
     "batchd_fan_outs_open",  # fan-in: which are not done; retention keeps their runs
+    text("done_at IS NULL"),
     fan_outs.c.run_id,
-    postgresql_where=text("done_at IS NULL"),
-    sqlite_where=text("done_at IS NULL"),
 )
 
 attempts = Table(
