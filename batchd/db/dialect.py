@@ -116,6 +116,13 @@ class Dialect(Protocol):
         """Let the transaction, which must be new, see one snapshot and refuse every write, until the block ends."""
         ...
 
+    def without_transaction(self, connection: Connection) -> AbstractContextManager[None]:
+        """Let each statement of the block commit by itself, for those that refuse a transaction (VACUUM).
+
+        The connection must be new: nothing may have been executed on it.
+        """
+        ...
+
     def time_limit(self, connection: Connection, limit: timedelta) -> AbstractContextManager[None]:
         """End each statement of the block that takes longer (Failure.CANCELLED)."""
         ...

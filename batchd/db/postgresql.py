@@ -178,6 +178,12 @@ class PostgresDialect:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit.total_seconds() * 1000))}")
         yield
 
+    @contextlib.contextmanager
+    def without_transaction(self, connection: Connection) -> Iterator[None]:
+        """Use the driver's autocommit; the pool turns it off again."""
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield
+
     def explain(self, statement: str) -> str:
         """Return EXPLAIN, which parses, plans and checks rights."""
         return f"EXPLAIN {statement}"

@@ -73,7 +73,8 @@ class SqliteDialect:
         @sqlalchemy_event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-            connection.exec_driver_sql(f"BEGIN {mode}")
+            if mode is not None:
+                connection.exec_driver_sql(f"BEGIN {mode}")
 
         return engine
 
@@ -179,6 +180,13 @@ class SqliteDialect:
             yield
         finally:
             driver.set_progress_handler(None, 0)
+
+    @contextlib.contextmanager
+    def without_transaction(self, connection: Connection) -> Iterator[None]:
+        """Queue behind the other writers and begin nothing: SQLite then commits each statement."""
+        with self.writing(connection):
+            connection.execution_options(sqlite_begin=None)
+            yield
 
     def explain(self, statement: str) -> str:
         """Return EXPLAIN QUERY PLAN, which prepares the statement."""
