@@ -6,6 +6,9 @@ import pytest
 
 from batchd.db.statements import NotSql, statements_in
 
+_ATOMIC = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END"
+_TRIGGER = "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET c = CASE WHEN 1 THEN 2 END; DELETE FROM d; END"
+
 _BOTH = {
     "two": ("SELECT 1; SELECT 2;", ["SELECT 1", "SELECT 2"]),
     "no end": ("SELECT 1", ["SELECT 1"]),
@@ -31,22 +34,15 @@ _POSTGRESQL = {
         ["CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)", "SELECT 2"],
     ),
     "atomic": (
-        "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; SELECT 3",
-        [
-            "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
-            "SELECT 3",
-        ],
+        f"{_ATOMIC}; SELECT 3",
+        [_ATOMIC, "SELECT 3"],
     ),
 }
 
 _SQLITE = {
     "a trigger": (
-        "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET c = CASE WHEN 1 THEN 2 END; DELETE FROM d; END; "
-        "SELECT 2",
-        [
-            "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN UPDATE b SET c = CASE WHEN 1 THEN 2 END; DELETE FROM d; END",
-            "SELECT 2",
-        ],
+        f"{_TRIGGER}; SELECT 2",
+        [_TRIGGER, "SELECT 2"],
     ),
     "brackets": ("SELECT [a;b], `c;d` FROM t; SELECT 2", ["SELECT [a;b], `c;d` FROM t", "SELECT 2"]),
     "no nesting": ("SELECT /* a /* b */ 1; SELECT 2", ["SELECT /* a /* b */ 1", "SELECT 2"]),
