@@ -23,7 +23,8 @@ def make_config(folder: Path, **jobs: dict[str, Any]) -> tuple[Path, str]:
     """A config of commands, and the URL of its store."""
     store = f"sqlite:///{folder}/batchd.db"
     full = {name: {"kind": "command", "shell": True, "cwd": str(folder), **job} for name, job in jobs.items()}
-    return write_config(folder, {"store": {"url": store}, "jobs": full}), store
+    daemon = {"shutdown_grace": "1s", "state": str(folder)}
+    return write_config(folder, {"daemon": daemon, "store": {"url": store}, "jobs": full}), store
 
 
 def trigger(store: str, job: str) -> int:
@@ -64,19 +65,20 @@ def run_of(store: str, run_id: int, reached: Callable[[RunView], bool]) -> RunVi
 
 
 def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> None:
-    """Those that listen to SIGTERM, those that do not, and what left the group; the runs are given back."""
+    """Whether they listen to SIGTERM or not, also those with more grace than the daemon has; and what left the group."""
     jobs = {
         "busy": {"command": _BUSY.format(name="busy")},
         "stubborn": {"command": "trap '' TERM; echo $$$$ >> stubborn; while :; do sleep 0.1; done", "grace": "500ms"},
+        "deaf": {"command": "trap '' TERM; echo $$$$ >> deaf; while :; do sleep 0.1; done", "grace": "10m"},
     }
     config, store = make_config(tmp_path, **jobs)
     with Daemon(config) as daemon:
         daemon.ready()
         runs = [trigger(store, job) for job in jobs]
-        pids = pids_of(tmp_path / "busy", 2) + pids_of(tmp_path / "stubborn", 1)
+        pids = pids_of(tmp_path / "busy", 2) + pids_of(tmp_path / "stubborn", 1) + pids_of(tmp_path / "deaf", 1)
         assert all(is_alive(pid) for pid in pids)
-        assert daemon.stop() == ExitCode.OK
-        assert not [pid for pid in pids if is_alive(pid)]
+        daemon.stop()
+        wait_until(lambda: not [pid for pid in pids if is_alive(pid)], seconds=5, what="the commands' end")
     for run_id in runs:
         assert run_of(store, run_id, lambda run: run.state == RunState.QUEUED.value).attempt == 0
 

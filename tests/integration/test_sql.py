@@ -160,6 +160,29 @@ def test_rows_that_a_change_returns_are_counted_as_changed(database: Database) -
 
 
 @pytest.mark.parametrize(
+    ("script", "changed", "returned"),
+    [
+        ("SELECT replace(state, 'a', 'b') FROM carts", 0, 2),
+        ("WITH some AS (SELECT * FROM carts) SELECT id FROM some", 0, 2),
+        (
+            "WITH some AS (SELECT id FROM carts WHERE id = 1) DELETE FROM carts WHERE id IN (SELECT id FROM some)",
+            1,
+            None,
+        ),
+        ("UPDATE carts SET at = NULL", 2, None),
+    ],
+)
+def test_questions_and_changes_are_told_apart(
+    database: Database, script: str, changed: int, returned: int | None
+) -> None:
+    """By what they do, and not by a word that stands in them."""
+    execute(database, _TABLE, "INSERT INTO carts VALUES (1, 'a', NULL), (2, 'a', NULL)")
+    result = sql(database, script)
+    assert result["rows_affected"] == changed
+    assert (result["last"] or {"row_count": None})["row_count"] == returned
+
+
+@pytest.mark.parametrize(
     ("script", "said"),
     [
         ("SELECT 1; COMMIT", r"statement 3 .* is about transactions"),

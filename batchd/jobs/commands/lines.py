@@ -33,7 +33,7 @@ class Lines:
         whole = ended[1:]
         self.counts[stream] += len(whole)
         # Of a flood only what is shown is looked at.
-        shown = whole if self._left else whole[-(self._kept.maxlen or 0) :]
+        shown = whole if self._left else whole[max(0, len(whole) - (self._kept.maxlen or 0)) :]
         for line in shown:
             self._tell(stream, line[:_LONGEST_LINE], is_long=len(line) > _LONGEST_LINE)
         self._add(stream, rest)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import CursorResult
@@ -19,8 +20,9 @@ _LONGEST_CELL = 1_000
 _MOST_COLUMNS = 100
 _ROWS_AT_ONCE = 1_000
 _LONGEST_TITLE = 100
-_CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
+_CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 _ASKS = frozenset({"SELECT", "VALUES", "TABLE", "WITH"})
+_LOCKING = frozenset({"FOR", "KEY"})
 _SPACE = re.compile(r"\s+")
 
 
@@ -43,7 +45,7 @@ class Answer:
 
 def answer_of(result: CursorResult[Any], statement: Statement, *, most: int) -> Answer:
     """Read the statement's result to its end, for a function in it may have an effect for each row; keep the first."""
-    is_change = bool(_CHANGES & set(statement.words)) and statement.first_word not in {"CREATE", "EXPLAIN", "DO"}
+    is_change = _changes(statement)
     if not result.returns_rows:
         return Answer(result.rowcount if is_change and result.rowcount >= 0 else None, None, (), ())
     columns = tuple(result.keys())
@@ -57,8 +59,15 @@ def answer_of(result: CursorResult[Any], statement: Statement, *, most: int) -> 
 
 def can_stream(statement: Statement) -> bool:
     """Return whether the statement only asks, so that its rows may come through a cursor of the server."""
-    words = set(statement.words)
-    return statement.first_word in _ASKS and not words & (_CHANGES | {"INTO"})
+    return statement.first_word in _ASKS and not _changes(statement) and "INTO" not in statement.words
+
+
+def _changes(statement: Statement) -> bool:
+    """Return whether it changes rows: by its first word, or in a part of a WITH; FOR UPDATE only locks."""
+    words = statement.words
+    if statement.first_word == "WITH":
+        return any(word in _CHANGES and before not in _LOCKING for before, word in pairwise(words))
+    return statement.first_word in _CHANGES | {"REPLACE"}
 
 
 def title(statement: Statement) -> str:
