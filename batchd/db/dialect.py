@@ -123,6 +123,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def rows_changed(self, connection: Connection, rowcount: int) -> int | None:
+        """Return how many rows the last statement, a change, has changed; `rowcount` is what the driver says."""
+        ...
+
     def time_limit(self, connection: Connection, limit: timedelta) -> AbstractContextManager[None]:
         """End each statement of the block that takes longer (Failure.CANCELLED)."""
         ...

@@ -184,6 +184,10 @@ class PostgresDialect:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         yield
 
+    def rows_changed(self, connection: Connection, rowcount: int) -> int | None:  # noqa: ARG002
+        """Believe the driver; -1 stands for a statement that has no rows."""
+        return rowcount if rowcount >= 0 else None
+
     def explain(self, statement: str) -> str:
         """Return EXPLAIN, which parses, plans and checks rights."""
         return f"EXPLAIN {statement}"

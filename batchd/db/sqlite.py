@@ -188,6 +188,11 @@ class SqliteDialect:
             connection.execution_options(sqlite_begin=None)
             yield
 
+    def rows_changed(self, connection: Connection, rowcount: int) -> int | None:
+        """Ask SQLite where the driver does not know: of a change that begins with WITH."""
+        changed: int = connection.exec_driver_sql("SELECT changes()").scalar_one() if rowcount < 0 else rowcount
+        return changed
+
     def explain(self, statement: str) -> str:
         """Return EXPLAIN QUERY PLAN, which prepares the statement."""
         return f"EXPLAIN QUERY PLAN {statement}"

@@ -65,7 +65,7 @@ def run_of(store: str, run_id: int, reached: Callable[[RunView], bool]) -> RunVi
 
 
 def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> None:
-    """Whether they listen to SIGTERM or not, also those with more grace than the daemon has; and what left the group."""
+    """Those that listen to SIGTERM or not, even with more grace than the daemon has, and what left the group."""
     jobs = {
         "busy": {"command": _BUSY.format(name="busy")},
         "stubborn": {"command": "trap '' TERM; echo $$$$ >> stubborn; while :; do sleep 0.1; done", "grace": "500ms"},

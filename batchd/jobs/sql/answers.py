@@ -28,7 +28,10 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How many rows a statement changed or returned (None: it says neither), and the first of those it returned."""
+    """How many rows a statement changed or returned (None: neither), and the first of those it returned.
+
+    A change of -1 rows is one of which the driver does not know how many.
+    """
 
     changed: int | None
     returned: int | None
@@ -45,9 +48,9 @@ class Answer:
 
 def answer_of(result: CursorResult[Any], statement: Statement, *, most: int) -> Answer:
     """Read the statement's result to its end, for a function in it may have an effect for each row; keep the first."""
-    is_change = _changes(statement)
+    is_change = changes(statement)
     if not result.returns_rows:
-        return Answer(result.rowcount if is_change and result.rowcount >= 0 else None, None, (), ())
+        return Answer(result.rowcount if is_change else None, None, (), ())
     columns = tuple(result.keys())
     kept: list[Sequence[Any]] = []
     count = 0
@@ -59,10 +62,10 @@ def answer_of(result: CursorResult[Any], statement: Statement, *, most: int) -> 
 
 def can_stream(statement: Statement) -> bool:
     """Return whether the statement only asks, so that its rows may come through a cursor of the server."""
-    return statement.first_word in _ASKS and not _changes(statement) and "INTO" not in statement.words
+    return statement.first_word in _ASKS and not changes(statement) and "INTO" not in statement.words
 
 
-def _changes(statement: Statement) -> bool:
+def changes(statement: Statement) -> bool:
     """Return whether it changes rows: by its first word, or in a part of a WITH; FOR UPDATE only locks."""
     words = statement.words
     if statement.first_word == "WITH":

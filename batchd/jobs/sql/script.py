@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, text
@@ -107,6 +107,9 @@ class ScriptRun:
         options = {"stream_results": True} if streams and can_stream(statement) else {}
         result = connection.execute(bound(statement, statement.text, self._script.binds), execution_options=options)
         answer = answer_of(result, statement, most=self._script.max_rows)
+        if answer.changed is not None:
+            changed = self._database.dialect.rows_changed(connection, answer.changed)
+            answer = replace(answer, changed=changed)
         self._note(statement, answer, self._clock.monotonic() - began)
         self._done += 1
         self._context.progress(self._done, len(self._script.statements), title(statement))
