@@ -163,9 +163,9 @@ def test_rows_that_a_change_returns_are_counted_as_changed(database: Database) -
     ("script", "changed", "returned"),
     [
         ("SELECT replace(state, 'a', 'b') FROM carts", 0, 2),
-        ("WITH some AS (SELECT * FROM carts) SELECT id FROM some", 0, 2),
+        ("WITH few AS (SELECT * FROM carts) SELECT id FROM few", 0, 2),
         (
-            "WITH some AS (SELECT id FROM carts WHERE id = 1) DELETE FROM carts WHERE id IN (SELECT id FROM some)",
+            "WITH few AS (SELECT id FROM carts WHERE id = 1) DELETE FROM carts WHERE id IN (SELECT id FROM few)",
             1,
             None,
         ),
