@@ -147,6 +147,8 @@ def test_the_last_answer_is_bounded_and_read_to_its_end(database: Database) -> N
     assert last["row_count"] == 5_000
     assert len(last["rows"]) == 3
     assert len(last["rows"][0][1]) < 1_100
+    wide = sql(database, "SELECT id, :long AS word FROM carts", params={"long": "y" * 900}, max_rows=1000)["last"]
+    assert 100 < len(wide["rows"]) < 300, "not more than a run's row takes"
     result = sql(database, f"{numbers} SELECT i FROM n", max_rows=0)
     assert (result["last"]["row_count"], result["last"]["rows"]) == (5_000, [])
 

@@ -18,6 +18,7 @@ from batchd.domain.job import JsonObject
 
 _LONGEST_CELL = 1_000
 _MOST_COLUMNS = 100
+_LONGEST_ANSWER = 200_000
 _ROWS_AT_ONCE = 1_000
 _LONGEST_TITLE = 100
 _CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
@@ -41,7 +42,14 @@ class Answer:
     def as_json(self) -> JsonObject:
         """Return the rows as the run's result keeps them."""
         columns = [str(column) for column in self.columns[:_MOST_COLUMNS]]
-        rows = [[cell(value) for value in row[:_MOST_COLUMNS]] for row in self.rows]
+        rows: list[list[Any]] = []
+        size = 0
+        for row in self.rows:
+            cells = [cell(value) for value in row[:_MOST_COLUMNS]]
+            size += sum(len(str(each)) for each in cells)
+            if size > _LONGEST_ANSWER:
+                break  # a result that is too large for a run's row would be dropped as a whole
+            rows.append(cells)
         shown: JsonObject = {"columns": list(columns), "rows": list(rows), "row_count": self.returned}
         return shown
 
