@@ -14,7 +14,7 @@ from tests.support.kind_contract import Place, Trial, assert_survives
 
 pytestmark = pytest.mark.timeout(600)
 
-_STATEMENTS = 300
+_STATEMENTS = 150
 
 
 def _prepare(place: Place) -> None:
