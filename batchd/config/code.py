@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from batchd.config.load import Config
 from batchd.config.problems import Problem
 from batchd.domain.job import JobDefinition
@@ -12,7 +14,8 @@ from batchd.jobs.targets import extend_import_path
 def code_problems(config: Config) -> list[Problem]:
     """Return what is wrong with the functions that the jobs call; from now on they can be imported."""
     extend_import_path(config.import_path)
-    return [problem for job in config.jobs for problem in _complaints(config, job)]
+    with contextlib.chdir(config.folder):  # where the daemon runs
+        return [problem for job in config.jobs for problem in _complaints(config, job)]
 
 
 def _complaints(config: Config, job: JobDefinition) -> list[Problem]:

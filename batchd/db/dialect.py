@@ -134,6 +134,17 @@ class Dialect(Protocol):
         """Let the transaction, which must be new, see one snapshot and refuse every write, until the block ends."""
         ...
 
+    def without_transaction(self, connection: Connection) -> AbstractContextManager[None]:
+        """Let each statement of the block commit by itself, for those that refuse a transaction (VACUUM).
+
+        The connection must be new: nothing may have been executed on it.
+        """
+        ...
+
+    def rows_changed(self, connection: Connection, rowcount: int) -> int | None:
+        """Return how many rows the last statement, a change, has changed; `rowcount` is what the driver says."""
+        ...
+
     def time_limit(self, connection: Connection, limit: timedelta) -> AbstractContextManager[None]:
         """End each statement of the block that takes longer (Failure.CANCELLED)."""
         ...

@@ -218,6 +218,16 @@ class PostgresDialect:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit.total_seconds() * 1000))}")
         yield
 
+    @contextlib.contextmanager
+    def without_transaction(self, connection: Connection) -> Iterator[None]:
+        """Use the driver's autocommit; the pool turns it off again."""
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield
+
+    def rows_changed(self, connection: Connection, rowcount: int) -> int | None:  # noqa: ARG002
+        """Believe the driver; -1 stands for a statement that has no rows."""
+        return rowcount if rowcount >= 0 else None
+
     def explain(self, statement: str) -> str:
         """Return EXPLAIN, which parses, plans and checks rights."""
         return f"EXPLAIN {statement}"

@@ -88,7 +88,8 @@ class SqliteDialect:
         @sqlalchemy_event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-            connection.exec_driver_sql(f"BEGIN {mode}")
+            if mode is not None:
+                connection.exec_driver_sql(f"BEGIN {mode}")
 
         return engine
 
@@ -220,6 +221,18 @@ class SqliteDialect:
             yield
         finally:
             driver.set_progress_handler(None, 0)
+
+    @contextlib.contextmanager
+    def without_transaction(self, connection: Connection) -> Iterator[None]:
+        """Queue behind the other writers and begin nothing: SQLite then commits each statement."""
+        with self.writing(connection):
+            connection.execution_options(sqlite_begin=None)
+            yield
+
+    def rows_changed(self, connection: Connection, rowcount: int) -> int | None:
+        """Ask SQLite where the driver does not know: of a change that begins with WITH."""
+        changed: int = connection.exec_driver_sql("SELECT changes()").scalar_one() if rowcount < 0 else rowcount
+        return changed
 
     def explain(self, statement: str) -> str:
         """Return EXPLAIN QUERY PLAN, which prepares the statement."""

@@ -22,6 +22,13 @@ class EventSpec:
 EVENTS: Mapping[str, EventSpec] = {
     "cleanup.chunk_retried": EventSpec("chunk of {table} waited for a lock", "A chunk of a cleanup is tried again."),
     "cleanup.index_missing": EventSpec("no index on {table} serves {column}", "The cleanup reads more than it must."),
+    "command.left_behind": EventSpec(
+        "ended {processes} processes that the command left running", "Whatever a command starts ends with it."
+    ),
+    "command.output": EventSpec("{line}", "A line that a command wrote; `stream` says where to."),
+    "command.output_cut": EventSpec(
+        "of {lines} lines of output the first are logged", "The run's result has the last ones."
+    ),
     "config.warning": EventSpec("{problem}", "The config works, but somebody should look at this."),
     "csv_import.file_failed": EventSpec("{file} failed: {reason}", "A bad file; the run goes on with the next."),
     "csv_import.files_left": EventSpec("{files} files of {path} are left for later", "Not settled yet, or too many."),
@@ -38,6 +45,7 @@ EVENTS: Mapping[str, EventSpec] = {
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
     "health.recovered": EventSpec("{database} is well again", "After failed checks, the first good one."),
     "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
+    "http.request_retried": EventSpec("{url}: {reason}; asking again in {pause_s} s", "Try {tries} of a call."),
     "lease.lost": EventSpec("run {run_id} is no longer ours", "The attempt stops without writing anything."),
     "lease.renewal_failed": EventSpec("leases of {runs} runs not renewed: {reason}", "Tried again every second."),
     "library.message": EventSpec("{logger}: {text}", "A line of another library's logging."),
@@ -114,6 +122,9 @@ EVENTS: Mapping[str, EventSpec] = {
         "stopping at once on a second {signal}", "Runs are given back at the next start."
     ),
     "signal.received": EventSpec("received {signal}", "From outside."),
+    "sql.resumed": EventSpec(
+        "goes on after {statements} statements", "An earlier attempt of the run has committed those."
+    ),
     "store.migrated": EventSpec("the store's tables are up to date now", "They were made or upgraded."),
     "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
     "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),

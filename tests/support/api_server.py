@@ -34,6 +34,8 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     at: float
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        reply = self.api.reply_to(Request(parts.path, query, dict(self.headers.items()), time.monotonic()))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = dict(self.headers.items())
+        reply = self.api.reply_to(Request(parts.path, query, headers, time.monotonic(), self.command, body))
         if reply.delay:
             self.ended.wait(reply.delay)
         self._send(reply)
+
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (the library's names)
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import IO
 
 _NO_CONTENT = 204
 _NOT_MODIFIED = 304
-
-
-class AskAgain(Exception):
-    """The request may do better in a moment; `asked` is how long the server asks to wait."""
-
-    def __init__(self, reason: str, asked: timedelta | None = None) -> None:
-        super().__init__(reason)
-        self.asked = asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from batchd.errors import JobError
-from batchd.jobs.sync.answers import Answer, AskAgain
+from batchd.jobs.http.origin import shown
+from batchd.jobs.http.retry import AskAgain
+from batchd.jobs.sync.answers import Answer
 from batchd.jobs.sync.json_text import parse_json
-from batchd.jobs.sync.origin import shown
 from batchd.jobs.sync.record_path import MISSING, found_at, parse_path
 from batchd.jobs.sync.sources import BadLine
 

@@ -23,10 +23,10 @@ from batchd import __version__
 from batchd.clock import Clock
 from batchd.errors import JobError
 from batchd.jobs.contract import Log
-from batchd.jobs.sync.answers import Answer, AskAgain, Spent
-from batchd.jobs.sync.origin import may_have_credentials, origin_of, shown
+from batchd.jobs.http.origin import may_have_credentials, origin_of, shown
+from batchd.jobs.http.retry import AskAgain, is_asked_again, pause_before, retry_after
+from batchd.jobs.sync.answers import Answer, Spent
 from batchd.jobs.sync.rate import RateLimit
-from batchd.jobs.sync.retry import is_asked_again, pause_before, retry_after
 from batchd.telemetry.masking import Masker
 
 T = TypeVar("T")

@@ -19,10 +19,10 @@ from urllib.parse import urljoin
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
+from batchd.jobs.http.origin import may_have_credentials, shown, with_query, without_query
 from batchd.jobs.sync.answers import Answer, Spent
 from batchd.jobs.sync.bodies import check_ndjson_is_whole, json_body, ndjson_lines
 from batchd.jobs.sync.http_client import HttpClient
-from batchd.jobs.sync.origin import may_have_credentials, shown, with_query, without_query
 from batchd.jobs.sync.paging import (
     Answered,
     Paging,

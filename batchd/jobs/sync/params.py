@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from batchd.db.identifiers import parse_name
 from batchd.jobs.contract import Params
+from batchd.jobs.http.origin import origin_of
 from batchd.jobs.params import ByteSize, Duration, Secret
-from batchd.jobs.sync.origin import origin_of
 from batchd.jobs.sync.paging import Paging, can_be_concurrent
 from batchd.jobs.sync.record_path import parse_path
 

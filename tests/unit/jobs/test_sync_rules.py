@@ -12,13 +12,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from batchd.jobs.http.origin import may_have_credentials, shown, with_query, without_query
+from batchd.jobs.http.retry import is_asked_again, pause_before, retry_after
 from batchd.jobs.sync.guard import refusal
 from batchd.jobs.sync.json_text import json_text, parse_json
-from batchd.jobs.sync.origin import may_have_credentials, shown, with_query, without_query
 from batchd.jobs.sync.paging import link_next
 from batchd.jobs.sync.rate import RateLimit
 from batchd.jobs.sync.record_path import MISSING, found_at, parse_path
-from batchd.jobs.sync.retry import is_asked_again, pause_before, retry_after
 from batchd.jobs.sync.watermark import moment_of, written_moment
 
 _NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)

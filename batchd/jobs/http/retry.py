@@ -12,6 +12,14 @@ _LONGEST_PAUSE = timedelta(minutes=1)
 _MOST_DOUBLINGS = 16
 
 
+class AskAgain(Exception):
+    """The request may do better in a moment; `asked` is how long the server asks to wait."""
+
+    def __init__(self, reason: str, asked: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.asked = asked
+
+
 def is_asked_again(status: int) -> bool:
     """Whether the same request may do better later: 408, 425, 429 and every 5xx."""
     return status in _ASK_AGAIN or status >= _SERVER_FAULT
