@@ -34,6 +34,7 @@ from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
 from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode, LockTimeout, StatementCancelled
+from batchd.jobs.python.enqueuing import use_store
 from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
@@ -137,6 +138,7 @@ class Daemon:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
         if not self._reach_store(no_wait=no_wait):
             return ExitCode.OK
+        use_store(self._store)
         self._engine.start()
         self._scheduler.start()
         for loop in self._side_loops():

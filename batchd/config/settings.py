@@ -41,6 +41,12 @@ class DaemonSettings(Section):
         description="Folders from which jobs import a team's own functions, relative to the config's folder; "
         "what is installed beside batchd comes first.",
     )
+    imports: list[str] = Field(
+        [],
+        alias="import",
+        description="Modules to import at start; the functions in them that `@batchd.job` decorates become jobs. "
+        "`batchd run --import MODULE` adds to them.",
+    )
     keep_for: Positive = Field(timedelta(days=90), description="How long finished runs are kept.")
     keep_runs: int = Field(10_000, ge=1, description="Most finished runs that are kept of each job.")
     keep_events: Positive = Field(timedelta(days=1), description="How long rows of the outbox are kept.")

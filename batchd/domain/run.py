@@ -2,8 +2,8 @@
 
     (planner) ──► queued ──claim──► running ──► succeeded
                     ▲  │               │ ├────► failed       (no attempt left, or not worth another)
-                    │  │               │ └────► cancelled
-                    │  │               └─ retry / released / lost: back to queued, with a time
+                    │  │               │ └────► cancelled    (somebody asked, or the job itself: discarded)
+                    │  │               └─ retry / snoozed / released / lost: back to queued, with a time
                     │  ├──► cancelled   (before it started)
                     │  ├──► missed      (its start deadline passed while it waited)
                     │  └──► quarantined (kind or params cannot be understood)
@@ -55,6 +55,8 @@ class Reason(enum.StrEnum):
     ERROR = "error"
     LOST_TOO_OFTEN = "lost_too_often"
     NOT_UNDERSTOOD = "not_understood"
+    DISCARDED = "discarded"
+    SNOOZED = "snoozed"
 
 
 class CreatedBy(enum.StrEnum):
