@@ -206,3 +206,11 @@ def generator() -> Any:
 def not_json() -> Any:
     """Return what no JSON has."""
     return {"thread": threading.current_thread()}
+
+
+def chatter(context: JobContext, lines: int) -> None:
+    """Say something in three ways."""
+    for line in range(lines):
+        print("line", line)
+    logging.getLogger("shop").warning("careful")
+    context.log.info("greeted", name="Ann")
