@@ -35,8 +35,14 @@ def store(sqlite_url: str) -> Iterator[Database]:
     migrate(opened)
     with engine_room(opened, {"python": KIND}, grace_seconds=3):
         yield opened
-    pool().close()
     opened.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes() -> Iterator[None]:
+    """The processes serve one test after another."""
+    yield
+    pool().close()
 
 
 def begin(store: Database, target: str, arguments: dict[str, Any], *, timeout: float = 60, **params: Any) -> int:
@@ -123,6 +129,7 @@ def test_a_process_serves_until_it_is_recycled(store: Database) -> None:
     def served(**params: Any) -> int:
         return int((outcome(store, "pid", {}, **params).run.result or {})["value"])  # type: ignore[arg-type]
 
+    pool().close()
     first = served(recycle_after=3)
     assert first != os.getpid()
     assert [served(recycle_after=3), served(recycle_after=3)] == [first, first]

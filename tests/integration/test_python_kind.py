@@ -39,6 +39,12 @@ def engine(database: Database) -> Iterator[Engine]:
     execute(database, "CREATE TABLE effects (run bigint)", "CREATE TABLE numbers (n integer)")
     with engine_room(database, {"python": KIND, "other": lambda _context: {}}, databases={"app": database}) as engine:
         yield engine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes() -> Iterator[None]:
+    """The processes serve every test, and every store: that is what they are for."""
+    yield
     pool().close()
 
 
