@@ -11,6 +11,7 @@ import pytest
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy, RunState
 from batchd.engine.pool import Engine
+from batchd.jobs.kinds import each_row
 from batchd.jobs.kinds.python import KIND
 from batchd.jobs.processes.pool import pool
 from batchd.store import control
@@ -37,7 +38,8 @@ def engine(database: Database) -> Iterator[Engine]:
     """An engine that knows the kind, on a store that is the application's database as well."""
     migrate(database)
     execute(database, "CREATE TABLE effects (run bigint)", "CREATE TABLE numbers (n integer)")
-    with engine_room(database, {"python": KIND, "other": lambda _context: {}}, databases={"app": database}) as engine:
+    kinds = {"python": KIND, "each_row": each_row.KIND, "other": lambda _context: {}}
+    with engine_room(database, kinds, databases={"app": database}) as engine:
         yield engine
 
 
@@ -148,6 +150,16 @@ def test_a_job_decides_about_its_run(database: Database, engine: Engine, isolati
     }
     control.request_cancel(database, snoozing)
     assert detail_of(database, snoozing).run.state == RunState.CANCELLED
+
+
+def test_functions_of_other_kinds_decide_too(database: Database, engine: Engine) -> None:
+    """A function that each_row calls discards its run, also where rows that fail are set aside."""
+    execute(database, "INSERT INTO numbers VALUES (1), (2)")
+    params = {"database": "app", "table": "numbers", "key": ["n"], "on_error": "reject"}
+    target = {"target": f"{_TARGETS}:discard_rows"}
+    (run_id,) = enqueue(database, [NewRun(kind="each_row", params={**params, **target})], created_by=CreatedBy.API)
+    ended = wait_for_state(database, run_id, *_FINAL, seconds=60)
+    assert (ended.run.state, ended.run.reason) == (RunState.CANCELLED, "discarded")
 
 
 @pytest.mark.parametrize("target", ["stop_while_walking", "wait_for_ever", "query_for_ever"])

@@ -214,3 +214,8 @@ def chatter(context: JobContext, lines: int) -> None:
         print("line", line)
     logging.getLogger("shop").warning("careful")
     context.log.info("greeted", name="Ann")
+
+
+def discard_rows(rows: list[dict[str, Any]]) -> None:
+    """Say that the whole run is not worth doing."""
+    raise batchd.Discard(f"{len(rows)} rows too many")

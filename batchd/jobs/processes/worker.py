@@ -32,6 +32,7 @@ from batchd.jobs.processes.channel import Channel, ChannelClosed, Message
 from batchd.jobs.processes.order import Order, read_order
 from batchd.jobs.processes.remote_context import RemoteContext
 from batchd.jobs.python.call import call, find_function
+from batchd.jobs.python.enqueuing import configure
 from batchd.jobs.targets import extend_import_path
 
 _PR_SET_PDEATHSIG = 1
@@ -48,6 +49,7 @@ class Worker:
         self._databases: dict[DatabaseSettings, Database] = {}
         self._context: RemoteContext | None = None
         self._stop: tuple[StopReason, bool] | None = None
+        self._store_url: str | None = None
 
     def serve(self) -> None:
         """Do what is ordered; the reader's thread ends the process."""
@@ -70,6 +72,7 @@ class Worker:
 
     def _call(self, order: Order) -> JsonObject:
         extend_import_path([Path(folder) for folder in order.import_path])
+        self._name_store(order.handover.store.url)
         databases = {name: self._database(settings) for name, settings in order.handover.databases.items()}
         context = RemoteContext(order, databases, self._ask, self._channel.send)
         self._context = context
@@ -81,6 +84,12 @@ class Worker:
             return call(function, order.arguments, context)
         finally:
             context.close()
+
+    def _name_store(self, url: str) -> None:
+        """Let threads that a function starts, which are inside no run, queue theirs in the same store."""
+        if url != self._store_url:
+            configure(url)
+            self._store_url = url
 
     def _database(self, settings: DatabaseSettings) -> Database:
         """Return the database, the same for every run of this process."""

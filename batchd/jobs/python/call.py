@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ async def _cancellable(work: Coroutine[Any, Any, Any], context: JobContext) -> A
     def stop(reason: StopReason) -> None:
         if not reasons:  # once: a function that cleans up behind itself must not be cancelled again in the middle
             reasons.append(reason)
-            loop.call_soon_threadsafe(task.cancel)
+            with contextlib.suppress(RuntimeError):  # the loop has closed in this moment: the function is done
+                loop.call_soon_threadsafe(task.cancel)
 
     try:
         with context.when_cancelled(stop):
