@@ -73,6 +73,7 @@ def is_there(pid: int) -> bool:
         ("abort", "killed by SIGABRT: a library called abort()"),
         ("exit", "ended itself with exit code 5"),
         ("kill", "killed by SIGKILL"),
+        ("forked", "killed by SIGKILL"),
     ],
 )
 def test_a_death_is_reported_as_what_it_was(store: Database, how: str, said: str) -> None:

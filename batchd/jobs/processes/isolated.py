@@ -98,6 +98,8 @@ class _Conversation:
                     self._log_lines(self._process.printed())
                     return message
                 self._serve(message)
+            if not messages and not self._process.is_alive:
+                self._mourn()  # what it forked may hold the channel open
             self._look_at_stop()
             self._look_at_memory()
 
