@@ -115,14 +115,20 @@ def test_the_guide_does_what_it_says(shop: Path, urls: Urls) -> None:
 
         dead = ended(urls.store, bad)
         assert (dead.run.state, dead.run.attempt) == (RunState.FAILED, 3)
-        assert [attempt.outcome for attempt in dead.attempts] == ["failed"] * 3
-        assert all("the CRM does not answer for 6" in str(attempt.error_traceback) for attempt in dead.attempts)
+        # A claim that a busy machine's threads take up too late is released, and no attempt.
+        attempts = [attempt for attempt in dead.attempts if attempt.outcome != "released"]
+        assert [attempt.outcome for attempt in attempts] == ["failed"] * 3
+        assert all("the CRM does not answer for 6" in str(attempt.error_traceback) for attempt in attempts)
         assert [told["retry_in_s"] for told in daemon.events("run.retrying", run_id=bad)] == [0.2, 0.4]
         assert len(daemon.events("run.failed", run_id=bad)) == 1
         with opened(urls.store) as store:
             events = fetch(store, f"SELECT event FROM batchd_outbox WHERE run_id = {bad} ORDER BY id")
             payloads = fetch(store, f"SELECT payload FROM batchd_outbox WHERE run_id = {bad} ORDER BY id DESC")
-        assert events == ["run.retrying", "run.retrying", "run.finished"]
+        assert [event for event in events if event != "run.released"] == [
+            "run.retrying",
+            "run.retrying",
+            "run.finished",
+        ]
         last = payloads[0] if isinstance(payloads[0], dict) else json.loads(payloads[0])
         assert (last["state"], last["attempt"]) == ("failed", 3)
 
