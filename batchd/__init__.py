@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from batchd.client import Enqueued as Enqueued
     from batchd.client import EnqueueRefused as EnqueueRefused
     from batchd.client import RunRequest as RunRequest
+    from batchd.errors import Discard as Discard
+    from batchd.errors import JobError as JobError
+    from batchd.errors import Retry as Retry
+    from batchd.errors import RunInterrupted as RunInterrupted
+    from batchd.errors import Snooze as Snooze
+    from batchd.jobs.contract import JobContext as JobContext
+    from batchd.jobs.python.decorated import job as job
+    from batchd.jobs.python.enqueuing import configure as configure
     from batchd.listeners import Event as Event
     from batchd.listeners import on as on
     from batchd.monitoring.monitor import monitor as monitor
     from batchd.retry import with_retry as with_retry
+    from batchd.store.enqueue import NewRun as NewRun
 
 __version__ = "0.1.0"
 
@@ -32,6 +41,15 @@ _EXPORTS = {
     "on": "batchd.listeners",
     "retry": "batchd.retry",
     "with_retry": "batchd.retry",
+    "Discard": "batchd.errors",
+    "JobContext": "batchd.jobs.contract",
+    "JobError": "batchd.errors",
+    "NewRun": "batchd.store.enqueue",
+    "Retry": "batchd.errors",
+    "RunInterrupted": "batchd.errors",
+    "Snooze": "batchd.errors",
+    "configure": "batchd.jobs.python.enqueuing",
+    "job": "batchd.jobs.python.decorated",
 }
 """Where each public name lives. A name has a line here and one above, for type checkers."""
 

@@ -36,7 +36,7 @@ from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
 from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode, LockTimeout, StatementCancelled
-from batchd.jobs.targets import extend_import_path, import_modules
+from batchd.jobs.python.enqueuing import use_store
 from batchd.listeners import registered
 from batchd.listening.listener_loop import Listening
 from batchd.loop import Loop
@@ -87,7 +87,6 @@ def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     os.chdir(config.folder)
     try:
         config.require_jobs(allow_empty=allow_empty)
-        import_own_modules(config)
         store = Database(config.store)
         with hold_sqlite_lock(store):
             code = Daemon(config, store, buffer, stop.asked, clock).run(no_wait=no_wait)
@@ -153,6 +152,7 @@ class Daemon:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
         if not self._reach_store(no_wait=no_wait):
             return ExitCode.OK
+        use_store(self._store)
         self._engine.start()
         self._scheduler.start()
         for loop in self._side_loops():
@@ -253,13 +253,6 @@ class Daemon:
         self._engine.wake(topics)
         if Topic.SCHEDULES in topics:
             self._scheduler.wake()
-
-
-def import_own_modules(config: Config) -> None:
-    """Import what `[daemon] import` names, before anything starts; one that fails is told and gone on without."""
-    extend_import_path(config.import_path)
-    for module, error in import_modules(config.settings.daemon.imports):
-        log.error("module.invalid", module=module, reason=str(error), exc_info=error.__cause__)
 
 
 def engine_settings(config: Config) -> EngineSettings:

@@ -7,6 +7,7 @@ secret: whoever builds a message from a URL masks it first (`batchd.db.engine.ma
 from __future__ import annotations
 
 import enum
+from datetime import timedelta
 from typing import Any, ClassVar
 
 
@@ -124,6 +125,56 @@ class TargetFailed(JobError):
     """A team's own function raised; its traceback is kept with the attempt, since only the team can read the error."""
 
 
+class TargetRaised(JobError):
+    """A team's own function raised in another process: what it raised there, as that process told it."""
+
+    def __init__(self, type_name: str, message: str, traceback: str | None, *, retryable: bool = True) -> None:
+        super().__init__(message, retryable=retryable)
+        self.type_name = type_name
+        self.traceback = traceback
+
+
+class ProcessDied(JobError):
+    """The process of a run ended without a word; `last_words` is the end of what it wrote, a crash's stack included."""
+
+    def __init__(self, message: str, *, hint: str | None = None, last_words: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.last_words = last_words
+
+
+class Verdict(BatchdError):
+    """What a job decides about its own run; raise one of its subclasses, from whatever kind."""
+
+
+class Retry(Verdict):
+    """Try the run again after this time instead of the job's back-off. It uses up an attempt, as every failure does.
+
+    `after` is a timedelta or seconds. When no attempt is left, the run fails with the reason.
+    """
+
+    def __init__(self, reason: str = "the job asked to be tried again", *, after: timedelta | float) -> None:
+        super().__init__(reason)
+        self.after = _span(after)
+
+
+class Discard(Verdict):
+    """End the run for good: it is cancelled with the reason, neither retried nor a failure that anybody is told of."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class Snooze(Verdict):
+    """Put the run off for this time. It is no failure and uses up no attempt.
+
+    `pause` is a timedelta or seconds.
+    """
+
+    def __init__(self, pause: timedelta | float, reason: str = "not yet") -> None:
+        super().__init__(reason)
+        self.pause = _span(pause)
+
+
 class StopReason(enum.StrEnum):
     """Why a running attempt is told to stop."""
 
@@ -139,3 +190,10 @@ class RunInterrupted(BaseException):
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+def _span(given: timedelta | float) -> timedelta:
+    span = given if isinstance(given, timedelta) else timedelta(seconds=given)
+    if span < timedelta(0):
+        raise ValueError(f"{span} lies in the past")
+    return span

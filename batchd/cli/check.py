@@ -12,7 +12,7 @@ import click
 
 from batchd.cli.connect import Connected, check_jobs, try_databases, try_mail
 from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
-from batchd.cli.session import complete_kind, config_option, job_argument, known_job, open_config
+from batchd.cli.session import complete_kind, config_option, job_argument, known_job, open_whole_config
 from batchd.cli.text import cleaned, counted
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
@@ -49,7 +49,7 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     the config is invalid, with 69 when --connect cannot reach a database or the mail server.
     """
     try:
-        config = open_config(config_file)
+        config = open_whole_config(config_file)
     except ConfigInvalid as error:
         if as_json:
             emit_json({"ok": False, "problems": error.problems, "warnings": [], "databases": [], "jobs": []})
@@ -127,7 +127,7 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
 
     Without JOB the next fire of every job is among them. Nominal times: `jitter` moves a run's start by a little.
     """
-    config = open_config(config_file)
+    config = open_whole_config(config_file)
     if job is not None:
         known_job(config, job)
     chosen = [each for each in config.jobs if job in {None, each.name}]

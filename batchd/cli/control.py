@@ -14,7 +14,15 @@ from batchd.cli.output import emit_facts, emit_json, json_option, say
 from batchd.cli.queues import known_queue, queue_option
 from batchd.cli.result_text import print_result
 from batchd.cli.run_text import exit_code_of, run_json, state_text
-from batchd.cli.session import complete_param, config_option, job_argument, known_job, open_config, open_store
+from batchd.cli.session import (
+    complete_param,
+    config_option,
+    job_argument,
+    known_job,
+    open_config,
+    open_store,
+    open_whole_config,
+)
 from batchd.cli.text import span
 from batchd.cli.types import Duration, Override, RunId
 from batchd.config.load import Config
@@ -62,7 +70,7 @@ def trigger(
     A value is JSON where it is JSON (true, 5, [1, 2]), else text. A paused or disabled job runs too. Without a running
     daemon the run waits in the store for one.
     """
-    config = open_config(config_file)
+    config = open_whole_config(config_file)
     known_job(config, job)
     params = _validated(config, job, dict(overrides))
     with open_store(config) as store:
@@ -144,7 +152,7 @@ def _validated(config: Config, job: str, overrides: dict[str, JsonValue]) -> dic
 def _set_paused(config_file: str | None, job: str | None, queue: str | None, *, paused: bool, as_json: bool) -> None:
     if (job is None) == (queue is None):
         raise UsageError("name either a job or a queue", hint="`batchd pause JOB`, or `batchd pause --queue QUEUE`")
-    config = open_config(config_file)
+    config = open_whole_config(config_file)
     if job is None:
         assert queue is not None
         _set_queue_paused(config, queue, paused=paused, as_json=as_json)

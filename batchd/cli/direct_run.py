@@ -19,9 +19,9 @@ from batchd.clock import SystemClock
 from batchd.config.load import Config
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
-from batchd.errors import BatchdError, JobError
+from batchd.errors import BatchdError, JobError, StopReason
 from batchd.jobs.batch import Batch
-from batchd.jobs.contract import Children, Kind
+from batchd.jobs.contract import Children, Handover, Kind
 from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, ended_runs, rejects
 from batchd.store.checkpoints import CheckpointKey
@@ -157,6 +157,20 @@ class DirectContext:
         self.recorded()
 
     def digest(self, since: datetime, until: datetime) -> Digest:  # noqa: ARG002 (see `recorded`)
+        """Refuse."""
+        self.recorded()
+        raise AssertionError
+
+    def enqueue(self, *runs: NewRun) -> tuple[int, ...]:  # noqa: ARG002 (see `recorded`)
+        """Refuse."""
+        self.recorded()
+        raise AssertionError
+
+    def when_cancelled(self, stop: Callable[[StopReason], None]) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Never call it: Ctrl-C raises by itself."""
+        return contextlib.nullcontext()
+
+    def handover(self) -> Handover:
         """Refuse."""
         self.recorded()
         raise AssertionError

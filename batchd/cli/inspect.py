@@ -18,7 +18,7 @@ from batchd.cli.run_text import (
     run_json,
     state_text,
 )
-from batchd.cli.session import complete_job, config_option, known_job, open_config, open_store
+from batchd.cli.session import complete_job, config_option, known_job, open_config, open_store, open_whole_config
 from batchd.cli.text import cleaned, distance, moment, span
 from batchd.cli.types import Duration, RunId, Since
 from batchd.clock import SystemClock
@@ -121,7 +121,7 @@ def runs(
         )
         listed = queries.list_runs(store, wanted)
     if job is not None and parent is None and not listed:
-        known_job(config, job)
+        known_job(open_whole_config(config_file), job)
     if as_json:
         emit_json({"runs": [run_json(run) for run in listed]})
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from batchd import daemon
-from batchd.cli.session import config_option, open_config
+from batchd.cli.session import config_option, open_whole_config
 
 
 @click.command()
@@ -13,12 +13,20 @@ from batchd.cli.session import config_option, open_config
 @click.option(
     "--no-wait", is_flag=True, help="Exit with 69 when the store cannot be reached, instead of waiting for it."
 )
+@click.option(
+    "--import",
+    "modules",
+    metavar="MODULE",
+    multiple=True,
+    help="A module whose functions with @batchd.job become jobs; beside those of [daemon] import.",
+)
 @click.option("--allow-empty", is_flag=True, help="Accept a config without any job (which removes every schedule).")
-def run(config_file: str | None, *, no_wait: bool, allow_empty: bool) -> None:
+def run(config_file: str | None, *, modules: tuple[str, ...], no_wait: bool, allow_empty: bool) -> None:
     """Run the daemon until SIGTERM or Ctrl-C, which stop it gracefully; a second signal stops it at once.
 
     \b
       batchd run --config config.toml
+      batchd run --import myapp.jobs
       BATCHD_CONFIG=/etc/batchd/config.toml batchd run
 
     Makes or upgrades its tables, takes over the config's jobs, then plans and runs them. Logs go to stdout: JSON, or
@@ -26,5 +34,5 @@ def run(config_file: str | None, *, no_wait: bool, allow_empty: bool) -> None:
     died, 73 state cannot be made, 75 another daemon has this SQLite store, 76 tables are newer than this batchd, 78
     config invalid.
     """
-    config = open_config(config_file)
+    config = open_whole_config(config_file, modules)
     click.get_current_context().exit(daemon.run(config, no_wait=no_wait, allow_empty=allow_empty))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -44,6 +44,16 @@ def open_config(given: str | None) -> Config:
     context = click.get_current_context(silent=True)
     before_command = context.find_root().obj if context else None
     return load_config(config_path(given or before_command, os.environ), os.environ)
+
+
+def open_whole_config(given: str | None, modules: Sequence[str] = ()) -> Config:
+    """Return the config with the jobs that its `import` declares, and those of the modules; imports a team's code."""
+    config = open_config(given)
+    if not modules and not config.settings.daemon.imports:
+        return config
+    from batchd.config.imports import with_imports  # noqa: PLC0415 (most configs import nothing)
+
+    return with_imports(config, modules)
 
 
 @contextlib.contextmanager

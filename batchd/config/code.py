@@ -24,8 +24,11 @@ def _complaints(config: Config, job: JobDefinition) -> list[Problem]:
         return []
     place = ("jobs", job.name)
     try:
-        found = kind.check_code(kind.params.model_validate(config.params[job.name]))
+        params = kind.params.model_validate(config.params[job.name])
+        found = [*kind.check_code(params)]
+        if kind.check_unattended is not None and job.schedule is not None:
+            found += kind.check_unattended(params)
     except BatchdError as error:
         said = error.message if error.hint is None else f"{error.message}; {error.hint}"
         return [config.problem(place, said)]
-    return [config.problem((*place, key) if key else place, message) for key, message in found]
+    return [config.problem((*place, *key.split(".")) if key else place, message) for key, message in found]

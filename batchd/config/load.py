@@ -58,6 +58,7 @@ class Config:
     params: Mapping[str, JsonObject]
     mail: MailSettings | None
     import_path: tuple[Path, ...]
+    defaults: Mapping[str, Any]
     places: Problems = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -135,6 +136,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         params={job.definition.name: job.params for job in complete},
         mail=mail,
         import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
+        defaults=defaults,
         places=problems,
         warnings=_exposed_secrets(path, outside, problems),
     )
@@ -166,6 +168,11 @@ def _check_names(document: Mapping[str, Any], problems: Problems) -> None:
         for name in tables if isinstance(tables, dict) else ():
             if not _NAME.fullmatch(name):
                 problems.add((section, name), "a name has up to 100 letters, digits, dots, dashes and underscores")
+
+
+def is_job_name(name: str) -> bool:
+    """Return whether a job may be called so: names stand in tables, logs, shells and URLs."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _is_plain_setting(path: tuple[str, ...]) -> bool:

@@ -69,7 +69,9 @@ class DaemonSettings(Section):
     imports: list[str] = Field(
         [],
         alias="import",
-        description="Modules of your own to import at the start: those with `@batchd.on` listeners.",
+        description="Modules to import at start; the functions in them that `@batchd.job` decorates become jobs, "
+        "and those that `@batchd.on` decorates hear of events. "
+        "`batchd run --import MODULE` adds to them.",
     )
     keep_for: Positive = Field(timedelta(days=90), description="How long finished runs are kept.")
     keep: dict[FinalState, Duration] = Field(

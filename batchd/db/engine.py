@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, NoReturn
@@ -41,6 +41,7 @@ class Interrupts:
         self._lock = threading.Condition()
         self._active: dict[int, tuple[Dialect, Any]] = {}
         self._being_cancelled: set[int] = set()
+        self._stops: dict[int, Callable[[StopReason], None]] = {}
         self._reason: StopReason | None = None
 
     @property
@@ -56,6 +57,9 @@ class Interrupts:
         with self._lock:
             self._reason = self._reason or reason
             active = list(self._active)
+            stops = list(self._stops.values())
+        for stop in stops:
+            stop(reason)
         for key in active:
             self._cancel_one(key, within)
 
@@ -71,6 +75,19 @@ class Interrupts:
             with self._lock:
                 self._being_cancelled.discard(key)
                 self._lock.notify_all()
+
+    @contextlib.contextmanager
+    def calling(self, stop: Callable[[StopReason], None]) -> Iterator[None]:
+        """Call `stop` at each `cancel`, on its thread; raises RunInterrupted when `cancel` came first."""
+        with self._lock:
+            if self._reason is not None:
+                raise RunInterrupted(self._reason)
+            self._stops[id(stop)] = stop
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stops.pop(id(stop), None)
 
     @contextlib.contextmanager
     def tracking(self, dialect: Dialect, connection: Connection) -> Iterator[None]:

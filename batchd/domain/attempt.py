@@ -13,7 +13,7 @@ from batchd.domain.run import Reason, RunState
 
 
 class AttemptOutcome(enum.StrEnum):
-    """How an attempt ended. `released` and `lost` give the attempt's number back."""
+    """How an attempt ended. `released` and `lost` give the attempt's number back; so does a snooze, a release."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -39,6 +39,15 @@ class Decision:
     state: RunState
     reason: Reason | None
     retry_in: timedelta | None
+
+
+DISCARDED = Decision(RunState.CANCELLED, Reason.DISCARDED, None)
+"""The job itself said that its run is not worth doing: no failure, and nobody's request."""
+
+
+def snoozed(pause: timedelta) -> Decision:
+    """Return what becomes of a run that put itself off."""
+    return Decision(RunState.QUEUED, Reason.SNOOZED, pause)
 
 
 def decide(outcome: AttemptOutcome, *, attempt: int, max_attempts: int, retryable: bool, delay: timedelta) -> Decision:

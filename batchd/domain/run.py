@@ -2,8 +2,8 @@
 
     (planner) ──► queued ──claim──► running ──► succeeded
                     ▲  │               │ ├────► failed       (no attempt left, or not worth another)
-                    │  │               │ └────► cancelled
-                    │  │               └─ retry / released / lost: back to queued, with a time
+                    │  │               │ └────► cancelled    (somebody asked, or the job itself: discarded)
+                    │  │               └─ retry / snoozed / released / lost: back to queued, with a time
                     │  ├──► cancelled   (before it started)
                     │  ├──► missed      (its start deadline passed while it waited)
                     │  └──► quarantined (kind or params cannot be understood)
@@ -60,6 +60,7 @@ class Reason(enum.StrEnum):
     NOT_UNDERSTOOD = "not_understood"
     DISCARDED = "discarded"
     LOST = "lost"
+    SNOOZED = "snoozed"
 
 
 class CreatedBy(enum.StrEnum):

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from batchd.db.storable import storable_json, storable_text
-from batchd.domain.attempt import AttemptError, AttemptOutcome, Decision, decide
+from batchd.db.storable import storable_json
+from batchd.domain.attempt import DISCARDED, AttemptError, AttemptOutcome, Decision, decide, snoozed
 from batchd.domain.job import JsonObject
 from batchd.domain.retry import delay_after
 from batchd.domain.run import Reason, RunState
 from batchd.engine.context import AttemptContext, Surroundings
 from batchd.engine.running import RunningAttempt
-from batchd.errors import BatchdError, JobError, LeaseLost, ParamsInvalid, RunInterrupted, StopReason, TargetFailed
+from batchd.errors import (
+    BatchdError,
+    Discard,
+    JobError,
+    LeaseLost,
+    ParamsInvalid,
+    Retry,
+    RunInterrupted,
+    Snooze,
+    StopReason,
+)
 from batchd.jobs.contract import Kind
+from batchd.jobs.failures import described
 from batchd.store.finish import Ending
 
-_TRACEBACK_BYTES = 16_000
-_MESSAGE_BYTES = 8_000
 _RESULT_BYTES = 1_000_000
 
 _OUTCOMES = {
@@ -51,7 +59,7 @@ def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> 
         ending = _executed(running, catalog, around)
     except Exception as fault:  # noqa: BLE001 (a row of nonsense must not end a worker thread)
         failed = Decision(RunState.FAILED, Reason.ERROR, None)
-        ending = Ending(running.claim, AttemptOutcome.FAILED, failed, None, _described(fault))
+        ending = Ending(running.claim, AttemptOutcome.FAILED, failed, None, described(fault))
     error = ending.error
     if error is not None:
         error = AttemptError(error.type, around.mask(error.message), around.mask(error.traceback))
@@ -69,7 +77,13 @@ def _executed(running: RunningAttempt, catalog: Catalog, around: Surroundings) -
         return _ending(running, AttemptOutcome.LOST)
     except ParamsInvalid as error:
         quarantined = Decision(RunState.QUARANTINED, Reason.NOT_UNDERSTOOD, None)
-        return Ending(running.claim, AttemptOutcome.FAILED, quarantined, None, _described(error))
+        return Ending(running.claim, AttemptOutcome.FAILED, quarantined, None, described(error))
+    except Discard as verdict:
+        return Ending(running.claim, AttemptOutcome.CANCELLED, DISCARDED, None, described(verdict))
+    except Snooze as verdict:
+        later = snoozed(verdict.pause)
+        kept = tuple(running.checkpointed)
+        return Ending(running.claim, AttemptOutcome.RELEASED, later, None, described(verdict), kept)
     except BaseException as error:  # noqa: BLE001 (a job's SystemExit must not end a worker thread)
         if running.stop_reason is not None and (running.interrupts.reason is not None or _is_unwinding(error)):
             # Whatever the kind, or a rollback on the way, made of it: the stop is the reason, not the error.
@@ -122,7 +136,10 @@ def _interrupted(running: RunningAttempt, reason: StopReason) -> Ending:
 def _failed(running: RunningAttempt, error: BaseException) -> Ending:
     retryable = error.retryable if isinstance(error, JobError) else True
     result = _bounded(storable_json(error.result)) if isinstance(error, JobError) and error.result else None
-    return _ending(running, AttemptOutcome.FAILED, retryable=retryable, result=result, error=_described(error))
+    ending = _ending(running, AttemptOutcome.FAILED, retryable=retryable, result=result, error=described(error))
+    if isinstance(error, Retry) and ending.decision.retry_in is not None:
+        return replace(ending, decision=replace(ending.decision, retry_in=error.after))
+    return ending
 
 
 def _ending(
@@ -142,16 +159,6 @@ def _ending(
         delay=delay_after(claim.retry, claim.attempt, seed=str(claim.run_id)),
     )
     return Ending(claim, outcome, decision, result, error, tuple(running.checkpointed))
-
-
-def _described(error: BaseException) -> AttemptError:
-    message = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, BatchdError) and error.hint:
-        message += f" ({error.hint})"
-    # A known failure explains itself; a traceback is for the unknown ones. It never shows local variables.
-    known = isinstance(error, BatchdError) and not isinstance(error, TargetFailed)
-    stack = None if known else "".join(traceback.format_exception(error))[-_TRACEBACK_BYTES:]
-    return AttemptError(type(error).__name__, storable_text(message)[:_MESSAGE_BYTES], stack and storable_text(stack))
 
 
 def _plain(result: Any) -> JsonObject:

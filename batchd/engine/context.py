@@ -19,8 +19,8 @@ from batchd.engine.running import RunningAttempt
 from batchd.errors import ParamsInvalid, StopReason
 from batchd.jobs import row_walk
 from batchd.jobs.batch import Batch
-from batchd.jobs.children import stored_children
-from batchd.jobs.contract import Children, Log
+from batchd.jobs.children import enqueue_for, stored_children
+from batchd.jobs.contract import Children, Handover, Log
 from batchd.jobs.row_walk import WalkOptions
 from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, results, watermarks
@@ -168,6 +168,20 @@ class AttemptContext:
     ) -> AbstractContextManager[Children]:
         """See `JobContext`."""
         return stored_children(self._around.store, self.run_id, on_complete, on_success)
+
+    def enqueue(self, *runs: NewRun) -> tuple[int, ...]:
+        """See `JobContext`."""
+        return enqueue_for(self._around.store, self.run_id, runs)
+
+    def when_cancelled(self, stop: Callable[[StopReason], None]) -> AbstractContextManager[None]:
+        """See `JobContext`."""
+        return self._running.interrupts.calling(stop)
+
+    def handover(self) -> Handover:
+        """See `JobContext`."""
+        around = self._around
+        databases = {name: database.settings for name, database in around.databases.items()}
+        return Handover(around.store.settings, databases, self._key, self._record_key)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""

@@ -87,6 +87,8 @@ class Finisher(Loop):
 
 def _is_given_back(ending: Ending) -> bool:
     """Return whether the run goes back untouched. A lost one, too: if the fence still matches, nobody else has it."""
+    if ending.decision.reason is Reason.SNOOZED:  # given back for later: the store's `finish` knows when
+        return False
     return ending.outcome in {AttemptOutcome.RELEASED, AttemptOutcome.LOST}
 
 

@@ -13,7 +13,7 @@ from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import JsonObject
-from batchd.domain.run import RunState
+from batchd.domain.run import Reason, RunState
 from batchd.engine import attempt
 from batchd.engine.attempt import Catalog
 from batchd.engine.context import RECORD, STORE, Surroundings, checkpoint_key, record_id, record_key
@@ -198,10 +198,15 @@ class Engine:
         match ending.decision.state:
             case RunState.SUCCEEDED:
                 self._log.info("run.finished", result=ending.result, **facts)
+            case RunState.CANCELLED if ending.decision.reason is Reason.DISCARDED:
+                self._log.info("run.discarded", **facts)
             case RunState.CANCELLED:
                 self._log.info("run.cancelled", **facts)
             case RunState.QUARANTINED:
                 self._log.error("run.quarantined", **facts)
+            case RunState.QUEUED if ending.decision.reason is Reason.SNOOZED:
+                wait = ending.decision.retry_in
+                self._log.info("run.snoozed", again_in_s=(wait or timedelta(0)).total_seconds(), **facts)
             case RunState.QUEUED if ending.outcome in {AttemptOutcome.RELEASED, AttemptOutcome.LOST}:
                 self._log.info("run.released", **facts)
             case RunState.QUEUED:

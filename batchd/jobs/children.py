@@ -1,4 +1,4 @@
-"""The runs that a run queues: `JobContext.children`."""
+"""The runs that a run queues: `JobContext.children` and `JobContext.enqueue`."""
 
 from __future__ import annotations
 
@@ -48,3 +48,15 @@ def stored_children(
     fan_outs.begin(store, run_id, on_complete, on_success)
     yield StoredChildren(store, run_id)
     fan_outs.close(store, run_id)
+
+
+def enqueue_for(store: Database, run_id: int, wanted: Sequence[NewRun]) -> tuple[int, ...]:
+    """Queue runs for a run, in one transaction; one with a key is its child, and so there once. Return the new ids."""
+    with store.writing() as connection:
+        ids: list[int] = []
+        for parent, runs in (
+            (run_id, [run for run in wanted if run.key]),
+            (None, [run for run in wanted if not run.key]),
+        ):
+            ids += enqueue_in(connection, store, runs, created_by=CreatedBy.JOB, parent_id=parent)
+        return tuple(sorted(ids))

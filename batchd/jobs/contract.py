@@ -16,10 +16,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
+from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
+from batchd.errors import StopReason
 from batchd.jobs.batch import Batch
 from batchd.mail.delivery import MailSettings
+from batchd.store.checkpoints import CheckpointKey
 from batchd.store.digest import Digest
 from batchd.store.enqueue import NewRun
 from batchd.store.rejects import Reject
@@ -57,6 +60,16 @@ class Log(Protocol):
     def error(self, event: str, **fields: Any) -> Any:
         """Log what a person should look at now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a process that acts for an attempt opens its databases with, and the keys that fence what it saves."""
+
+    store: DatabaseSettings
+    databases: Mapping[str, DatabaseSettings]
+    checkpoint_key: CheckpointKey
+    record_key: CheckpointKey
 
 
 class Children(Protocol):
@@ -236,6 +249,27 @@ class JobContext(Protocol):
         """
         ...
 
+    def enqueue(self, *runs: NewRun) -> tuple[int, ...]:
+        """Queue runs in batchd's store, in one transaction, and return the ids of those that were not there already.
+
+        Committed when it returns, and so repeated by an attempt that repeats this one. A run with a `key` is not: this
+        run has at most one of each key. Any thread may.
+        """
+        ...
+
+    def when_cancelled(self, stop: Callable[[StopReason], None]) -> AbstractContextManager[None]:
+        """Have `stop` called while the block lasts when the run must end now, as its statements are then cancelled.
+
+        That is at its timeout, when somebody cancels it, when its lease is lost, and at the end of a shutdown's grace.
+        It is called by another thread, perhaps again and again, and must return at once. For work that ends only when
+        it is killed.
+        """
+        ...
+
+    def handover(self) -> Handover:
+        """Return what another process needs to act for this attempt; it holds the databases' passwords."""
+        ...
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Say how far the run is. Cheap: it is written to the store at most about once a second. Any thread may."""
         ...
@@ -285,8 +319,9 @@ class Kind(Generic[P]):
     not granted) for `batchd check --connect`; it gets the databases that answered, changes nothing, may raise JobError
     for what concerns the job as a whole, and keeps silent about a database that it did not get. `needs_mail` says,
     for given params, whether the job sends mail; config checks that there is a `[mail]`. `check_code` returns likewise
-    what importing a team's own code shows, for `batchd check` and the daemon's start; it may raise JobError. `starts`
-    names the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
+    what importing a team's own code shows, for `batchd check` and the daemon's start; it may raise JobError, and
+    `check_unattended` what is missing in a job with a schedule, whose runs get no params of their own. `starts` names
+    the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
     `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
     """
 
@@ -301,5 +336,6 @@ class Kind(Generic[P]):
     needs_mail: Callable[[P], bool] | None = None
     check_connected: Callable[[P, Mapping[str, Database]], Sequence[tuple[str, str]]] | None = None
     check_code: Callable[[P], Sequence[tuple[str, str]]] | None = None
+    check_unattended: Callable[[P], Sequence[tuple[str, str]]] | None = None
     starts: Callable[[P], Sequence[Start]] | None = None
     runs_elsewhere: bool = False

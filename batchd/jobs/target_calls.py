@@ -11,13 +11,21 @@ from batchd.db.engine import Database
 from batchd.db.row_source import Row, RowSource
 from batchd.domain.job import JsonValue
 from batchd.domain.template import plain
-from batchd.errors import DatabaseUnavailable, JobError, LeaseLost, LockTimeout, StatementCancelled, TargetFailed
+from batchd.errors import (
+    DatabaseUnavailable,
+    JobError,
+    LeaseLost,
+    LockTimeout,
+    StatementCancelled,
+    TargetFailed,
+    Verdict,
+)
 from batchd.jobs.batch import Batch
 from batchd.jobs.contract import JobContext
 from batchd.jobs.targets import Target
 from batchd.store.rejects import Reject
 
-_NOT_THE_ROWS = (DatabaseUnavailable, LockTimeout, StatementCancelled, LeaseLost)
+_NOT_THE_ROWS = (DatabaseUnavailable, LockTimeout, StatementCancelled, LeaseLost, Verdict)
 _CONNECTION_FAILURES = frozenset({Failure.UNAVAILABLE, Failure.LOCK_TIMEOUT, Failure.CANCELLED})
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from batchd.errors import JobError
@@ -45,17 +46,6 @@ def extend_import_path(folders: Sequence[Path]) -> None:
             sys.path.append(str(folder))
 
 
-def import_modules(names: Sequence[str]) -> tuple[tuple[str, TargetInvalid], ...]:
-    """Import a team's own modules for what they register; return those that cannot be imported, with the reason."""
-    failed = []
-    for name in names:
-        try:
-            _imported(name, name)
-        except TargetInvalid as error:
-            failed.append((name, error))
-    return tuple(failed)
-
-
 def check_name(name: str) -> None:
     """Raise ValueError when the text is not `package.module:function`."""
     module, colon, attribute = name.partition(":")
@@ -69,8 +59,18 @@ def load_target(name: str, arguments: Mapping[str, Any]) -> Target:
 
     May be called from any thread. A module that failed to import is tried again at the next call.
     """
+    found = import_target(name)
+    if inspect.iscoroutinefunction(found):
+        raise TargetInvalid(
+            f"{name} is an async function", hint="wrap it: def work(rows): asyncio.run(...)", retryable=False
+        )
+    return Target(name, found, _fitted(name, found, arguments))
+
+
+def import_target(name: str) -> Callable[..., Any]:
+    """Import the function and return it; raises TargetInvalid with advice. Any thread may call it."""
     module_name, _, attribute = name.partition(":")
-    found: Any = _imported(name, module_name)
+    found: Any = import_module(name, module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), n=1)
@@ -80,14 +80,12 @@ def load_target(name: str, arguments: Mapping[str, Any]) -> Target:
         found = getattr(found, part)
     if not callable(found):
         raise TargetInvalid(f"{name} is {type(found).__name__}, not a function", retryable=False)
-    if inspect.iscoroutinefunction(found):
-        raise TargetInvalid(
-            f"{name} is an async function", hint="wrap it: def work(rows): asyncio.run(...)", retryable=False
-        )
-    return Target(name, found, _fitted(name, found, arguments))
+    function: Callable[..., Any] = found
+    return function
 
 
-def _imported(name: str, module_name: str) -> Any:
+def import_module(name: str, module_name: str) -> ModuleType:
+    """Import the module that `name` needs, also one that was written just now; raises TargetInvalid with advice."""
     importlib.invalidate_caches()
     try:
         return importlib.import_module(module_name)

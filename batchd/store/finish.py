@@ -26,6 +26,8 @@ _EVENTS = {
     RunState.QUARANTINED: "run.quarantined",
     RunState.QUEUED: "run.retrying",
 }
+_EVENTS_OF_REASONS = {Reason.DISCARDED: "run.discarded", Reason.SNOOZED: "run.snoozed"}
+"""What the job itself decided has a name of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +139,13 @@ def _record(connection: Connection, store: Database, endings: Sequence[Ending]) 
     queue_followers(connection, store, [(each.claim.run_id, each.claim.job, each.result) for each in done])
 
 
-def _shape(ending: Ending) -> tuple[bool, bool]:
-    """Return whether the run is queued again, and whether it has a result: what the statement depends on."""
-    return ending.decision.retry_in is not None, ending.result is not None
+def _shape(ending: Ending) -> tuple[bool, bool, bool]:
+    """Return what the statement depends on: is the run queued again, has it a result, is its attempt given back."""
+    decision = ending.decision
+    return decision.retry_in is not None, ending.result is not None, decision.reason is Reason.SNOOZED
 
 
-def _finish_statement(store: Database, is_again: bool, has_result: bool) -> Update:  # noqa: FBT001
+def _finish_statement(store: Database, is_again: bool, has_result: bool, is_unused: bool) -> Update:  # noqa: FBT001
     changes: dict[str, Any] = {
         "state": bindparam("to"),
         "reason": bindparam("why"),
@@ -154,6 +157,8 @@ def _finish_statement(store: Database, is_again: bool, has_result: bool) -> Upda
     if is_again:
         changes["available_at"] = store.dialect.now_plus(bindparam("seconds", type_=Double()))
         changes["worker"] = None
+        if is_unused:
+            changes["attempt"] = runs.c.attempt - 1
     else:
         changes["finished_at"] = store.dialect.now()
     if has_result:
@@ -182,8 +187,9 @@ def _values(ending: Ending) -> dict[str, Any]:
 
 def _notice(ending: Ending) -> JsonObject:
     claimed, decision = ending.claim, ending.decision
+    event = _EVENTS_OF_REASONS.get(decision.reason) if decision.reason else None
     return outbox.notice(
-        _EVENTS[decision.state],
+        event or _EVENTS[decision.state],
         run_id=claimed.run_id,
         schedule_id=claimed.job,
         state=decision.state.value,

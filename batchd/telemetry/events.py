@@ -72,8 +72,10 @@ EVENTS: Mapping[str, EventSpec] = {
     ),
     "mail.retried": EventSpec("mail not sent (try {try_number}): {reason}", "Tried again within the same attempt."),
     "mail.sent": EventSpec("mail accepted for {recipients} recipients", "With the server's receipt."),
-    "module.invalid": EventSpec(
-        "module {module} cannot be imported: {reason}", "What it registers is not there; the rest goes on."
+    "process.ended": EventSpec("process {process} ended: {reason}", "A process for isolated runs; with runs and RSS."),
+    "process.output": EventSpec("{text}", "A line that an isolated run printed."),
+    "process.started": EventSpec(
+        "process {process} started", "One for isolated runs; it serves one run after another."
     ),
     "report.alert": EventSpec("alert: {alert}", "The condition of a report's `alert_if` is true."),
     "report.charts_failed": EventSpec("no pictures: {reason}", "The report shows its charts as HTML bars."),
@@ -81,6 +83,7 @@ EVENTS: Mapping[str, EventSpec] = {
     "report.not_sent": EventSpec("not sent: {reason}", "By the report's `when`."),
     "run.cancel_requested": EventSpec("run {run_id} is to be cancelled", "Somebody asked; the attempt is told."),
     "run.cancelled": EventSpec("cancelled after {duration_s} s", "Final."),
+    "run.discarded": EventSpec("discarded by the job itself: {error[message]}", "Final: it raised Discard."),
     "run.failed": EventSpec(
         "failed after {duration_s} s: {error[message]}", "Final: no attempt is left, or none could help."
     ),
@@ -93,6 +96,9 @@ EVENTS: Mapping[str, EventSpec] = {
     "run.released": EventSpec("given back, no attempt used up", "A stop, or a claim that no thread took up in time."),
     "run.retrying": EventSpec(
         "failed, next attempt in {retry_in_s} s: {error[message]}", "The attempt failed; the run is queued again."
+    ),
+    "run.snoozed": EventSpec(
+        "put off by the job itself for {again_in_s} s: {error[message]}", "It raised Snooze; no attempt used up."
     ),
     "run.started": EventSpec("started, {lag_s} s after its time", "An attempt begins."),
     "run.stuck": EventSpec("run {run_id} does not stop", "Its thread keeps going; its lease is kept meanwhile."),

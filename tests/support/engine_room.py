@@ -35,7 +35,7 @@ def kind_of(name: str, run: Callable[[JobContext], Any]) -> Kind[Any]:
 @contextlib.contextmanager
 def engine_room(
     store: Database,
-    kinds: Mapping[str, Callable[[JobContext], Any]],
+    kinds: Mapping[str, Callable[[JobContext], Any] | Kind[Any]],
     *,
     databases: Mapping[str, Database] | None = None,
     slots: int = 2,
@@ -55,7 +55,7 @@ def engine_room(
             reap_every=timedelta(seconds=0.5),
             shutdown_grace=timedelta(seconds=grace_seconds),
         ),
-        kinds={name: kind_of(name, run) for name, run in kinds.items()},
+        kinds={name: run if isinstance(run, Kind) else kind_of(name, run) for name, run in kinds.items()},
         databases=databases or {},
         resolve_params=lambda _job, params: params,
         mask=lambda value: value,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,8 +25,8 @@ from batchd.db.row_source import RowsWanted
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import RunInterrupted, StopReason
 from batchd.jobs.batch import Batch
-from batchd.jobs.children import stored_children
-from batchd.jobs.contract import Children
+from batchd.jobs.children import enqueue_for, stored_children
+from batchd.jobs.contract import Children, Handover
 from batchd.jobs.row_walk import WalkOptions, batches
 from batchd.mail.delivery import MailSettings
 from batchd.store import watermarks
@@ -192,6 +192,18 @@ class DirectContext:
     ) -> AbstractContextManager[Children]:
         assert self.store is not None
         return stored_children(self.store, self.run_id, on_complete, on_success)
+
+    def enqueue(self, *runs: NewRun) -> tuple[int, ...]:
+        assert self.store is not None
+        return enqueue_for(self.store, self.run_id, runs)
+
+    def when_cancelled(self, stop: Callable[[StopReason], None]) -> AbstractContextManager[None]:
+        return self.interrupts.calling(stop)
+
+    def handover(self) -> Handover:
+        assert self.store is not None
+        databases = {name: database.settings for name, database in self.databases.items()}
+        return Handover(self.store.settings, databases, self._key(), self._key())
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))
