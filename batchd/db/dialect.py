@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
@@ -93,14 +94,35 @@ class Dialect(Protocol):
         """Return the condition that the column has one of the values: one statement, however many they are."""
         ...
 
-    def insert_all(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert many rows as `insert_new` does; one that breaks a unique rule fails the statement."""
+    def insert_all(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        stamped: Collection[str] = (),
+    ) -> None:
+        """Insert many rows as `insert_new` does; one that breaks a unique rule fails the statement.
+
+        The columns `stamped` get the database's time.
+        """
         ...
 
     def update_each(
-        self, connection: Connection, table: Table, key: Column[Any], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Set, in the row of each `key`, the other values of the mapping; all have the same columns."""
+        self,
+        connection: Connection,
+        table: Table,
+        key: Collection[str],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        where: Mapping[str, Any] = MappingProxyType({}),
+        stamped: Collection[str] = (),
+    ) -> int:
+        """Set, in the row whose `key` columns equal those of a mapping, the mapping's other values.
+
+        All mappings have the same columns. `where` names columns that must have a value as well, and the columns
+        `stamped` get the database's time. Return how many rows were changed.
+        """
         ...
 
     def follow_order(self, connection: Connection) -> None:

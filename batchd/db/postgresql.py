@@ -9,6 +9,7 @@ import socket
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -163,22 +164,40 @@ class PostgresDialect:
         """Return `= ANY` of an array, whose text the driver need not read anew for each number of values."""
         return column == any_(literal(list(values), ARRAY(column.type)))
 
-    def insert_all(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert_all(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        stamped: Collection[str] = (),
+    ) -> None:
         """Send the rows as one JSON document and insert them in one statement."""
         if rows:
-            connection.execute(text(_insert(connection, table, rows, "")), _sent(rows))
+            connection.execute(text(_insert(connection, table, rows, "", stamped)), _sent(rows))
 
     def update_each(
-        self, connection: Connection, table: Table, key: Column[Any], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+        self,
+        connection: Connection,
+        table: Table,
+        key: Collection[str],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        where: Mapping[str, Any] = MappingProxyType({}),
+        stamped: Collection[str] = (),
+    ) -> int:
         """Send the values as one JSON document and update the rows in one statement."""
-        if rows:
-            quote = connection.dialect.identifier_preparer
-            columns = [quote.quote(column) for column in rows[0] if column != key.name]
-            name, key_name = quote.format_table(table), quote.quote(key.name)
-            changes = ", ".join(f"{column} = made.{column}" for column in columns)
-            statement = f"UPDATE {name} SET {changes} {_rows_from(name)} WHERE {name}.{key_name} = made.{key_name}"  # noqa: S608 (our own names)
-            connection.execute(text(statement), _sent(rows))
+        if not rows:
+            return 0
+        preparer = connection.dialect.identifier_preparer
+        name = preparer.format_table(table)
+        changes = [f"{column} = made.{column}" for column in map(preparer.quote, rows[0].keys() - set(key))]
+        changes += [f"{preparer.quote(column)} = clock_timestamp()" for column in stamped]
+        these = [f"{name}.{column} = made.{column}" for column in map(preparer.quote, key)]
+        these += [f"{name}.{preparer.quote(column)} = :is_{column}" for column in where]
+        changed = f"UPDATE {name} SET {', '.join(sorted(changes))} {_rows_from(name)} WHERE {' AND '.join(these)}"  # noqa: S608 (our own names)
+        given = {f"is_{column}": value for column, value in where.items()}
+        return connection.execute(text(changed), _sent(rows) | given).rowcount
 
     def follow_order(self, connection: Connection) -> None:
         """Make sorts and bitmap scans look expensive for the transaction."""
@@ -327,13 +346,20 @@ def _session_settings(settings: DatabaseSettings) -> str:
     )
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], ending: str) -> str:
-    quote = connection.dialect.identifier_preparer
-    name = quote.format_table(table)
-    columns = [quote.quote(column) for column in rows[0]]
+def _insert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    ending: str,
+    stamped: Collection[str] = (),
+) -> str:
+    preparer = connection.dialect.identifier_preparer
+    name = preparer.format_table(table)
+    values = {column: f"made.{column}" for column in map(preparer.quote, rows[0])}
+    values |= dict.fromkeys(map(preparer.quote, stamped), "clock_timestamp()")
     return (
-        f"INSERT INTO {name} ({', '.join(columns)}) "
-        f"SELECT {', '.join(f'made.{column}' for column in columns)} {_rows_from(name)} ORDER BY given.place {ending}"
+        f"INSERT INTO {name} ({', '.join(values)}) "
+        f"SELECT {', '.join(values.values())} {_rows_from(name)} ORDER BY given.place {ending}"
     )
 
 

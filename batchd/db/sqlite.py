@@ -13,6 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -156,22 +157,36 @@ class SqliteDialect:
         """Return an IN."""
         return column.in_(values)
 
-    def insert_all(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert_all(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        stamped: Collection[str] = (),
+    ) -> None:
         """Insert row by row."""
         if rows:
-            connection.execute(insert(table), [dict(row) for row in rows])
+            connection.execute(insert(table).values(dict.fromkeys(stamped, self.now())), [dict(row) for row in rows])
 
     def update_each(
-        self, connection: Connection, table: Table, key: Column[Any], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+        self,
+        connection: Connection,
+        table: Table,
+        key: Collection[str],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        where: Mapping[str, Any] = MappingProxyType({}),
+        stamped: Collection[str] = (),
+    ) -> int:
         """Update row by row."""
-        if rows:
-            new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in rows[0] if name != key.name}
-            statement = update(table).where(key == bindparam("this_key")).values(new)
-            connection.execute(
-                statement,
-                [{"this_key": row[key.name], **{f"new_{name}": row[name] for name in new}} for row in rows],
-            )
+        if not rows:
+            return 0
+        bound = {name: bindparam(f"given_{name}", type_=table.c[name].type) for name in rows[0]}
+        these = [table.c[name] == bound[name] for name in key] + [table.c[name] == is_ for name, is_ in where.items()]
+        new = {name: value for name, value in bound.items() if name not in key} | dict.fromkeys(stamped, self.now())
+        given = [{f"given_{name}": value for name, value in row.items()} for row in rows]
+        return connection.execute(update(table).where(*these).values(new), given).rowcount
 
     def follow_order(self, connection: Connection) -> None:
         """Do nothing: SQLite goes by the indexes that there are."""

@@ -241,7 +241,7 @@ def _take(
     now = store.dialect.now()
     taken = connection.execute(
         update(runs)
-        .where(runs.c.id.in_(chosen), not_(_too_late(store)))
+        .where(store.dialect.is_among(runs.c.id, chosen), not_(_too_late(store)))
         .values(
             state=RunState.RUNNING.value,
             reason=None,
@@ -274,9 +274,11 @@ def _take(
     if not taken:
         return ()
     limits.count_starts(taken)
-    connection.execute(
-        attempts.insert().values(started_at=now),
+    store.dialect.insert_all(
+        connection,
+        attempts,
         [{"run_id": row.id, "fence": row.fence, "number": row.attempt, "worker": request.worker} for row in taken],
+        stamped=["started_at"],
     )
     outbox.add_started(connection, store, taken)
     place = {run_id: number for number, run_id in enumerate(chosen)}

@@ -66,12 +66,38 @@ def _finish_together(store: Database, endings: Sequence[Ending]) -> None:
     with store.writing() as connection:
         for shape in sorted({_shape(ending) for ending in endings}):
             alike = [ending for ending in endings if _shape(ending) == shape]
-            finished = connection.execute(_finish_statement(store, *shape), [_values(ending) for ending in alike])
-            if finished.rowcount != len(alike):
-                raise LeaseLost(
-                    f"{len(alike) - finished.rowcount} of {len(alike)} runs have been taken over or cancelled"
-                )
+            finished = _finish_alike(connection, store, alike, shape)
+            if finished != len(alike):
+                raise LeaseLost(f"{len(alike) - finished} of {len(alike)} runs have been taken over or cancelled")
         _record(connection, store, endings)
+
+
+def _finish_alike(connection: Connection, store: Database, endings: Sequence[Ending], shape: tuple[bool, ...]) -> int:
+    """Record endings of one shape; return how many of them were ours."""
+    if endings[0].decision.retry_in is not None:
+        return connection.execute(_finish_statement(store, *shape), [_values(ending) for ending in endings]).rowcount
+    return store.dialect.update_each(
+        connection,
+        runs,
+        ["id", "fence"],
+        [_final_row(ending) for ending in endings],
+        where={"state": RunState.RUNNING.value},
+        stamped=["finished_at"],
+    )
+
+
+def _final_row(ending: Ending) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": ending.claim.run_id,
+        "fence": ending.claim.fence,
+        "state": ending.decision.state.value,
+        "reason": ending.decision.reason and ending.decision.reason.value,
+        "error": ending.error and ending.error.message,
+        "lease_until": None,
+        "losses": 0,
+        "cancel_requested_at": None,
+    }
+    return row if ending.result is None else {**row, "result": ending.result}
 
 
 def _finish_singly(store: Database, endings: Sequence[Ending]) -> list[Ending]:
@@ -110,27 +136,22 @@ def _record(connection: Connection, store: Database, endings: Sequence[Ending]) 
     """Close the attempts' rows, tell of the endings, and queue what follows those that succeeded."""
     if not endings:
         return
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.run_id == bindparam("run"), attempts.c.fence == bindparam("token"))
-        .values(
-            outcome=bindparam("how"),
-            finished_at=store.dialect.now(),
-            error_type=bindparam("type"),
-            error_message=bindparam("message"),
-            error_traceback=bindparam("traceback"),
-        ),
+    store.dialect.update_each(
+        connection,
+        attempts,
+        ["run_id", "fence"],
         [
             {
-                "run": ending.claim.run_id,
-                "token": ending.claim.fence,
-                "how": ending.outcome.value,
-                "type": ending.error and ending.error.type,
-                "message": ending.error and ending.error.message,
-                "traceback": ending.error and ending.error.traceback,
+                "run_id": ending.claim.run_id,
+                "fence": ending.claim.fence,
+                "outcome": ending.outcome.value,
+                "error_type": ending.error and ending.error.type,
+                "error_message": ending.error and ending.error.message,
+                "error_traceback": ending.error and ending.error.traceback,
             }
             for ending in endings
         ],
+        stamped=["finished_at"],
     )
     outbox.add_all(connection, store, [_notice(ending) for ending in endings])
     if any(ending.claim.is_waited_for for ending in endings):

@@ -58,8 +58,7 @@ def add(
 
 def add_all(connection: Connection, database: Database, notices: Sequence[JsonObject]) -> None:
     """Write the notices in the caller's transaction."""
-    if notices:
-        connection.execute(outbox.insert().values(created_at=database.dialect.now()), list(notices))
+    database.dialect.insert_all(connection, outbox, notices, stamped=["created_at"])
 
 
 def notice(event: str, *, run_id: int | None, schedule_id: str | None, **payload: Any) -> JsonObject:

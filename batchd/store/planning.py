@@ -243,7 +243,7 @@ def _write(connection: Connection, database: Database, batch: _Batch, count: int
     dropped = _write_dropped(connection, database, [run for run in batch.runs if run["finished_at"] is not None])
     to_queue = [run for run in batch.runs if run["finished_at"] is None]
     queued = len(database.dialect.insert_new(connection, runs, to_queue, runs.c.id))
-    database.dialect.update_each(connection, schedules, schedules.c.id, batch.moves)
+    database.dialect.update_each(connection, schedules, ["id"], batch.moves)
     _mark_invalid(connection, database, batch.invalid)
     states = [row.state for row in dropped]
     if queued:
