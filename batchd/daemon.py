@@ -139,7 +139,7 @@ class Daemon:
             daemon.keep_for,
             daemon.keep_events,
             daemon.keep_unread_events,
-            {str(state): age for state, age in daemon.keep.items()},
+            keep={str(state): age for state, age in daemon.keep.items()},
         )
         self._scheduler = Scheduler(
             store, SchedulerSettings(retention), clock, on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS}))

@@ -49,17 +49,18 @@ def run_reported(command: Sequence[str], recorder: Recorder, output: Output) -> 
     10 s. Signals that reach this process go on to the command.
     """
     recorder.start()
-    try:
-        process, pumps = _started(command, recorder, output)
-    except OSError as error:
-        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        said = f"{command[0]}: {error.strerror or error}"
-        sys.stderr.write(f"batchd: {said}\n")
-        recorder.finish(
-            ReportedEnd(RunState.FAILED, AttemptError("CommandNotStarted", said, None), {"exit_code": code})
-        )
-        return code
-    with _forwarding(process):
+    with _forwarding() as signals:
+        try:
+            process, pumps = _started(command, recorder, output)
+        except OSError as error:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            said = f"{command[0]}: {error.strerror or error}"
+            sys.stderr.write(f"batchd: {said}\n")
+            recorder.finish(
+                ReportedEnd(RunState.FAILED, AttemptError("CommandNotStarted", said, None), {"exit_code": code})
+            )
+            return code
+        signals.go_to(process)
         was_cancelled = _waited(process, recorder)
         # What it left running may hold its output open; how it ended is known all the same.
         _join(pumps, _LAST_OUTPUT)
@@ -103,19 +104,36 @@ def _is_data_file(descriptor: int) -> bool:
         return True  # closed by the caller: the command has to find it so
 
 
-@contextlib.contextmanager
-def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Let signals go on to the command; a Ctrl-C at a terminal has reached it already."""
+class _Signals:
+    """Sends signals on to the command; those that come before there is one wait for it."""
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if not (_is_terminal() and number in {signal.SIGINT, signal.SIGQUIT}):
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def go_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Send what has come, and all that will come, to this process."""
+        self._process = process
+        for number in self._early:
             _send(process, number)
 
+    def forward(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal; a Ctrl-C at a terminal has reached the command already."""
+        if self._process is None:
+            self._early.append(number)
+        elif not (_is_terminal() and number in {signal.SIGINT, signal.SIGQUIT}):
+            _send(self._process, number)
+
+
+@contextlib.contextmanager
+def _forwarding() -> Iterator[_Signals]:
+    """Let signals go on to the command instead of ending this process, from before the command is there."""
+    signals = _Signals()
     # What is ignored (nohup) stays so, for the command as well.
     heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, forward) for number in heard}
+    before = {number: signal.signal(number, signals.forward) for number in heard}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -15,7 +15,6 @@ from batchd.errors import JobError
 from batchd.store import outbox
 from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.schema import runs, schedules
-from batchd.telemetry.logs import get_logger
 
 Succeeded = tuple[int, str | None, Mapping[str, Any] | None]
 """A run that has just succeeded: its id, its job, its result."""
@@ -61,6 +60,8 @@ def _queue_one(
         ids = enqueue_in(connection, store, [new], created_by=CreatedBy.THEN)
     except (JobError, LookupError, TypeError, ValueError) as error:  # a row that somebody edited, too
         said = error.message if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        from batchd.telemetry.logs import get_logger  # noqa: PLC0415 (the client imports this module, and never logs)
+
         log = get_logger(run_id=run_id, job=job)
         log.error("run.then_failed", reason=said)  # noqa: TRY400 (the reason says it all)
         outbox.add(connection, store, "run.then_failed", run_id, job, {"error": said})

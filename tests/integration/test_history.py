@@ -102,7 +102,7 @@ def test_runs_go_by_state_and_a_jobs_own_rule_goes_first(store: Database) -> Non
         connection.execute(aged.values(finished_at=store.dialect.now_plus(-8 * 86_400)))
         connection.execute(update(runs).where(runs.c.id.in_(chatty)).values(finished_at=store.dialect.now_plus(-1.0)))
     by_state = {"succeeded": 7 * DAY, "failed": 90 * DAY}
-    assert prune(store, Retention(None, 30 * DAY, DAY, by_state)).runs == 4
+    assert prune(store, Retention(None, 30 * DAY, DAY, keep=by_state)).runs == 4
     assert kept(store) == [*old[1:], chatty[1], chatty[3], adhoc[1], newest]
 
 
