@@ -5,6 +5,7 @@ A test compares this list with the source and with docs/events.md. Placeholders 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
@@ -150,26 +151,33 @@ EVENTS: Mapping[str, EventSpec] = {
 }
 
 
-class _Blank(Formatter):
-    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
-        try:
-            return super().get_field(field_name, args, kwargs)
-        except (KeyError, IndexError, TypeError, AttributeError):
-            return "?", field_name
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        if isinstance(value, list | tuple):
-            return ", ".join(map(str, value)) or "none"
-        return str(super().format_field(value, format_spec))
-
-
-_FORMATTER = _Blank()
-
-
 def message_of(event: str, fields: Mapping[str, Any]) -> str:
     """Return the event's sentence with its fields filled in; the event itself where the list has none."""
-    spec = EVENTS.get(event)
-    return event if spec is None else _FORMATTER.vformat(spec.message, (), fields)
+    if event not in EVENTS:
+        return event
+    return "".join([text + _shown(path, fields) if path else text for text, path in _parts_of(event)])
+
+
+@functools.cache
+def _parts_of(event: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the sentence as pairs: a text, and the path of the field that follows it."""
+    parsed = _FORMATTER.parse(EVENTS[event].message)
+    return tuple((text, tuple(name.replace("]", "").split("[")) if name else ()) for text, name, _, _ in parsed)
+
+
+def _shown(path: tuple[str, ...], fields: Mapping[str, Any]) -> str:
+    value: Any = fields
+    for name in path:
+        try:
+            value = value[name]
+        except (KeyError, IndexError, TypeError):
+            return "?"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+_FORMATTER = Formatter()
 
 
 def fields_in_message(event: str) -> frozenset[str]:
