@@ -36,6 +36,7 @@ from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
 from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode, LockTimeout, StatementCancelled
+from batchd.jobs.catalog import Kinds
 from batchd.jobs.python.enqueuing import use_store
 from batchd.listeners import registered
 from batchd.listening.listener_loop import Listening
@@ -212,9 +213,17 @@ class Daemon:
         reconcile(self._store, self._config.jobs, self._clock)
         self._listening.prepare()
         self._engine.prepare()
-        known = {name: param_names(kind) for name, kind in self._config.kinds.items()}
-        known_names.register(self._store, known, self._config.settings.queues)
+        self._register_names()
         self._scheduler.queue_reboots(self._began_at)
+
+    def _register_names(self) -> None:
+        """Tell the store which kinds and queues there are; kinds are imported for it only when they have changed."""
+        kinds, queues = self._config.kinds, self._config.settings.queues
+        fingerprint = kinds.fingerprint() if isinstance(kinds, Kinds) else None
+        if fingerprint is not None and known_names.remember(self._store, list(kinds), fingerprint, queues):
+            return
+        known = {name: param_names(kind) for name, kind in kinds.items()}
+        known_names.register(self._store, known, queues, fingerprint=fingerprint)
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):

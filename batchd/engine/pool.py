@@ -66,7 +66,7 @@ class Engine:
         self._clock = clock
         self._log = get_logger()
         self._in_hand = InHand(clock)
-        self._waiting = Waiting(clock)
+        self._waiting = Waiting(clock, settings.slots)
         self._dispatcher = Dispatcher(store, settings, worker.id, self._waiting, self._in_hand, clock)
         self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
         self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock)

@@ -24,16 +24,22 @@ _LOOKS_A_PERIOD = 10
 _START_WITHIN_SECONDS = 1.0
 _RATE_WINDOW_SECONDS = 0.5
 _MOST_AHEAD = 500
+_SOON_SECONDS = 0.25
+_SHORTEST_RUN_SECONDS = 0.002
+_RUNS_REMEMBERED = 20
 
 
 class Waiting:
     """Claimed runs that no thread has taken up yet, and how fast they are taken. Any thread may call any method."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, slots: int = 1) -> None:
         self._clock = clock
+        self._slots = slots
         self._changed = threading.Condition()
         self._attempts: deque[RunningAttempt] = deque()
         self._taken_at: deque[float] = deque(maxlen=_MOST_AHEAD)
+        self._began: dict[int, float] = {}
+        self._busy: deque[float] = deque(maxlen=_RUNS_REMEMBERED)
         self._idle = 0
         self._is_closed = False
 
@@ -52,19 +58,34 @@ class Waiting:
                     return None
                 self._changed.wait()
             self._idle -= 1
-            self._taken_at.append(self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._taken_at.append(now)
+            self._began[threading.get_ident()] = now
             return self._attempts.popleft()
 
-    def wanted(self) -> int:
-        """Return how many more runs to claim: one for each idle thread, plus what the threads took in half a second.
+    def done(self) -> None:
+        """Say that the calling thread is through with what it took."""
+        with self._changed:
+            self._busy.append(self._clock.monotonic() - self._began.pop(threading.get_ident()))
 
-        So a storm of short runs is claimed in batches, while long runs are never claimed before a thread is free.
+    def wanted(self) -> int:
+        """Return how many more runs to claim: one for each idle thread, plus what the threads will soon be free for.
+
+        That is what they took in the last half second, or what they can take in a quarter of one if all runs are as
+        long as the longest of the last ones. So a storm of short runs is claimed in batches from its first moment,
+        while long runs are never claimed before a thread is free.
         """
         with self._changed:
-            since = self._clock.monotonic() - _RATE_WINDOW_SECONDS
-            while self._taken_at and self._taken_at[0] < since:
+            now = self._clock.monotonic()
+            while self._taken_at and self._taken_at[0] < now - _RATE_WINDOW_SECONDS:
                 self._taken_at.popleft()
-            return self._idle + len(self._taken_at) - len(self._attempts)
+            return self._idle + max(len(self._taken_at), self._soon(now)) - len(self._attempts)
+
+    def _soon(self, now: float) -> int:
+        if len(self._busy) < _RUNS_REMEMBERED:
+            return 0
+        longest = max(*self._busy, *(now - began for began in self._began.values()), _SHORTEST_RUN_SECONDS)
+        return int(self._slots * _SOON_SECONDS / longest) if longest < _SOON_SECONDS else 0
 
     def idle(self) -> int:
         """Return how many threads would begin a run at once."""
@@ -219,3 +240,4 @@ class WorkerThreads:
     def _work(self) -> None:
         while (running := self._waiting.take()) is not None:
             self._execute(running)
+            self._waiting.done()

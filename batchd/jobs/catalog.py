@@ -7,12 +7,16 @@ config has.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from batchd import __version__
 from batchd.errors import BatchdError
 from batchd.jobs import kinds as built_in
 from batchd.jobs.contract import Kind
@@ -49,6 +53,17 @@ class Kinds(Mapping[str, Kind[Any]]):
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._modules) + len(self._others)
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when a kind comes, goes, or may have changed; imports none of them."""
+        facts: list[object] = [__version__]
+        for name, module in sorted(self._modules.items()):
+            spec = find_spec(module)
+            status = Path(spec.origin).stat() if spec is not None and spec.origin else None
+            facts.append((name, status and (status.st_mtime_ns, status.st_size)))
+        for name, entry in sorted(self._others.items()):
+            facts.append((name, entry.value, entry.dist and entry.dist.version))
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def _load(self, name: str) -> Kind[Any]:
         if name in self._modules:

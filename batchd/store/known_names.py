@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
+from batchd.store import meta
 from batchd.store.schema import catalog, schedules, workers
 
 DEFAULT_QUEUE = "default"
 
 _KIND, _QUEUE = "kind", "queue"
+_FINGERPRINT = "kinds_fingerprint"
 _FORGET_AFTER = timedelta(days=30)
 
 
@@ -50,8 +52,23 @@ class KnownNames:
     queues: frozenset[str]
 
 
-def register(store: Database, kinds: Mapping[str, KindParams], queues: Iterable[str]) -> None:
-    """Say that this daemon knows these kinds and queues.
+def remember(store: Database, kinds: Collection[str], fingerprint: str, queues: Iterable[str]) -> bool:
+    """Say that the daemon knows the kinds that the store has under this fingerprint; return False if it has others."""
+    with store.writing() as connection:
+        if meta.value_of(connection, _FINGERPRINT) != fingerprint:
+            return False
+        is_mine = and_(catalog.c.sort == _KIND, store.dialect.is_among(catalog.c.name, kinds))
+        known = connection.execute(update(catalog).where(is_mine).values(seen_at=store.dialect.now())).rowcount
+        if known != len(kinds):
+            return False
+    register(store, {}, queues, fingerprint=fingerprint)
+    return True
+
+
+def register(
+    store: Database, kinds: Mapping[str, KindParams], queues: Iterable[str], *, fingerprint: str | None = None
+) -> None:
+    """Say that this daemon knows these kinds and queues; `fingerprint` tells the next one that nothing has changed.
 
     Forgets what no daemon has said for 30 days, unless one that said so is still alive: a refusal that is wrong is
     worse than none.
@@ -70,6 +87,7 @@ def register(store: Database, kinds: Mapping[str, KindParams], queues: Iterable[
             ).values(seen_at=store.dialect.now()),
             rows,
         )
+        meta.set_value(connection, _FINGERPRINT, fingerprint or "")
         is_old = catalog.c.seen_at < store.dialect.now_plus(-_FORGET_AFTER.total_seconds())
         oldest_daemon = select(func.min(workers.c.started_at)).where(workers.c.state != "stopped").scalar_subquery()
         since_then = catalog.c.seen_at < func.coalesce(oldest_daemon, store.dialect.now())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select, update
 
 from batchd.db.engine import Database
 from batchd.store.schema import meta
@@ -19,3 +19,10 @@ def store_id(store: Database) -> str:
 def value_of(connection: Connection, key: str) -> str | None:
     """Return a fact, or None, in the caller's transaction."""
     return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
+
+
+def set_value(connection: Connection, key: str, value: str) -> None:
+    """Write a fact in the caller's transaction."""
+    changed = connection.execute(update(meta).where(meta.c.key == key).values(value=value))
+    if changed.rowcount == 0:
+        connection.execute(insert(meta).values(key=key, value=value))

@@ -9,7 +9,7 @@ from batchd.config.param_names import param_names
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
 from batchd.jobs.contract import Kind, Params
-from batchd.store.known_names import KindParams, known_names, knows_queue, register
+from batchd.store.known_names import KindParams, known_names, knows_queue, register, remember
 from batchd.store.migrate import migrate
 from tests.support.batchd_kinds import PROBE
 from tests.support.cleaning import execute, fetch
@@ -44,6 +44,19 @@ def test_the_names_of_a_kinds_params_come_from_its_model() -> None:
     )
     extra = Kind("open", "", Open, lambda _params, _context: {}, "", lambda _params: ())
     assert param_names(extra) == KindParams(None, frozenset({"from"}), frozenset())
+
+
+def test_kinds_that_have_not_changed_are_only_remembered(store: Database) -> None:
+    """A daemon that starts again says that it knows them still, without looking at them; others make it look."""
+    assert not remember(store, ["a"], "one", [])
+    register(store, {"a": ANY, "b": ONE}, ["fast"], fingerprint="one")
+    assert remember(store, ["a", "b"], "one", ["slow"])
+    assert not remember(store, ["a", "b"], "two", [])
+    assert not remember(store, ["a", "b", "c"], "one", [])
+    with store.reading() as connection:
+        known = known_names(connection, [])
+    assert known.kinds == {"a": ANY, "b": ONE}
+    assert known.queues == {"default", "fast", "slow"}
 
 
 def test_daemons_with_different_kinds_add_up(store: Database) -> None:

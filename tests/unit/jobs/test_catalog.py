@@ -53,3 +53,9 @@ def test_what_is_no_kind_is_a_missing_key() -> None:
     with pytest.raises(KeyError):
         of("batchd.jobs.kinds.cleanup:KIND")["yours"]
     assert of("batchd.jobs.kinds.cleanup:KIND").get("yours") is None
+
+
+def test_the_fingerprint_changes_with_what_there_is() -> None:
+    """A daemon need not import the kinds to know that the store has heard of them."""
+    assert kinds().fingerprint() == kinds().fingerprint()
+    assert of("a:KIND").fingerprint() != of("b:KIND").fingerprint() != of("b:KIND", "other").fingerprint()
