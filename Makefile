@@ -14,6 +14,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 5)))
+# The tests' files live in memory where there is room for them.
+TEST_TEMP := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 6000000 { print "PYTEST_DEBUG_TEMPROOT=/dev/shm" }')
 KILLS ?= 200
 SEED ?= 1
 DIALECT ?=
@@ -45,7 +47,7 @@ fast: lint
 	$(BIN)/python -m pytest tests/unit -q
 
 test: setup
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
+	$(TEST_TEMP) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
 
 stress: setup
 	BATCHD_TEST_BLOWS=all $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/e2e/test_contract_*.py tests/e2e/test_mail.py

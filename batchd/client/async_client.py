@@ -8,12 +8,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from batchd.client.client import PSYCOPG_CALL, Client, Pauses, RunOrId
+from batchd.client.client import PSYCOPG_CALL, Client, Pauses, RunOrId, refuse_psycopg
 from batchd.clock import SystemClock
 from batchd.db.callers import as_connection, fetch_one_async, is_async, is_psycopg, naming_what_is_missing
 from batchd.domain.run import CreatedBy
 from batchd.domain.run_request import Options, RunRequest
 from batchd.errors import UsageError
+from batchd.store.batches import QueuedBatch
 from batchd.store.control import Cancelled
 from batchd.store.queries import RunView
 from batchd.store.requests import answers_of, document_of, enqueue_requests
@@ -60,6 +61,29 @@ class AsyncClient:
                 lambda synchronous: enqueue_requests(as_connection(synchronous), self._client._database, wanted)  # noqa: SLF001
             )
             return enqueued
+
+    async def batch(
+        self,
+        requests: Iterable[RunRequest],
+        *,
+        name: str | None = None,
+        on_complete: RunRequest | None = None,
+        on_success: RunRequest | None = None,
+        connection: Any = None,
+    ) -> QueuedBatch:
+        """See `Client.batch`."""
+        wanted = list(requests)
+        ends: dict[str, Any] = {"name": name, "on_complete": on_complete, "on_success": on_success}
+        if connection is None:
+            return await asyncio.to_thread(self._client.batch, wanted, **ends)
+        if not is_async(connection):
+            raise UsageError("the connection is not asynchronous", hint="use batchd.Client, without await")
+        refuse_psycopg(connection)
+        with naming_what_is_missing():
+            queued: QueuedBatch = await connection.run_sync(
+                lambda synchronous: self._client.batch(wanted, **ends, connection=as_connection(synchronous))
+            )
+            return queued
 
     async def run(self, run: RunOrId) -> RunView:
         """See `Client.run`."""

@@ -17,9 +17,10 @@ from batchd.domain.run import CreatedBy
 from batchd.domain.run_request import Options, RunRequest
 from batchd.errors import UsageError
 from batchd.store import control, queries
+from batchd.store.batches import QueuedBatch
 from batchd.store.control import Cancelled, RunUnknown
 from batchd.store.queries import RunView
-from batchd.store.requests import CALL, answers_of, document_of, enqueue_requests
+from batchd.store.requests import CALL, answers_of, document_of, enqueue_batch_of, enqueue_requests
 from batchd.store.unique_runs import Enqueued
 
 RunOrId: TypeAlias = Enqueued | RunView | int
@@ -92,6 +93,33 @@ class Client:
                 row = fetch_one(connection, PSYCOPG_CALL, (document_of(wanted), CreatedBy.CLIENT.value))
                 return answers_of(row, len(wanted))
             return enqueue_requests(as_connection(connection), self._database, wanted)
+
+    def batch(
+        self,
+        requests: Iterable[RunRequest],
+        *,
+        name: str | None = None,
+        on_complete: RunRequest | None = None,
+        on_success: RunRequest | None = None,
+        connection: Any = None,
+    ) -> QueuedBatch:
+        """Queue runs as one batch, all or none of them, and return its id and theirs.
+
+        Once all of them are final, however that came, `on_complete` is queued, and `on_success` if all of them have
+        succeeded; their params may hold "{succeeded}", "{failed}", "{children}" and "{run_id}" (the batch's). A run
+        whose unique key is taken is no part of the batch. `connection`: as for `enqueue`, but SQLAlchemy's only.
+        """
+        wanted = list(requests)
+        ends: dict[str, Any] = {"name": name, "on_complete": on_complete, "on_success": on_success}
+        store = self._store()
+        with naming_what_is_missing():
+            if connection is None:
+                with store.writing() as own:
+                    return enqueue_batch_of(own, store, wanted, **ends)
+            if is_async(connection):
+                raise UsageError("the connection is asynchronous", hint="use batchd.AsyncClient, and await it")
+            refuse_psycopg(connection)
+            return enqueue_batch_of(as_connection(connection), store, wanted, **ends)
 
     def run(self, run: RunOrId) -> RunView:
         """Return the run as it is now: its state, result, error, progress; raises RunUnknown when there is none."""
@@ -169,3 +197,12 @@ class Pauses:
 def run_id_of(run: RunOrId) -> int:
     """Return the run's id."""
     return run if isinstance(run, int) else run.id
+
+
+def refuse_psycopg(connection: Any) -> None:
+    """Raise UsageError for a connection of psycopg's own: a batch takes several statements, which batchd makes."""
+    if is_psycopg(connection):
+        raise UsageError(
+            "a batch cannot be queued on a connection of psycopg",
+            hint="leave `connection` out, or use one of SQLAlchemy",
+        )

@@ -17,6 +17,7 @@ from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
 from batchd.domain.run_request import RunRequest
 from batchd.errors import EnqueueRefused, JobError
+from batchd.store.batches import QueuedBatch, group_in
 from batchd.store.enqueue import NewRun, enqueue_each
 from batchd.store.known_names import KnownNames, known_names
 from batchd.store.unique_runs import Enqueued, OnConflict, Outcome
@@ -58,6 +59,36 @@ def enqueue_requests(
         return enqueue_each(connection, store, new, created_by=created_by)
     except JobError as error:
         raise EnqueueRefused(error.message, hint=error.hint) from error
+
+
+def enqueue_batch_of(
+    connection: Connection,
+    store: Database,
+    wanted: Sequence[RunRequest],
+    *,
+    name: str | None,
+    on_complete: RunRequest | None,
+    on_success: RunRequest | None,
+) -> QueuedBatch:
+    """Queue the runs as one batch in the connection's transaction; see `store.batches.group_in`.
+
+    Raises EnqueueRefused, before any of them is written, for what `enqueue_requests` refuses, or for a run at the end.
+    """
+    ends = [request for request in (on_complete, on_success) if request is not None]
+    known = known_names(connection, [request.name for request in ends])
+    for request in ends:
+        if said := _complaint(request, known):
+            _refuse([(1, f"the run at the batch's end: {said}")], is_one=True, before=0)
+    enqueued = enqueue_requests(connection, store, wanted)
+    return group_in(
+        connection,
+        store,
+        [each.id for each in enqueued if each.outcome is Outcome.QUEUED],
+        created_by=CreatedBy.CLIENT,
+        name=name,
+        on_complete=None if on_complete is None else _new_run(on_complete, known),
+        on_success=None if on_success is None else _new_run(on_success, known),
+    )
 
 
 def document_of(wanted: Iterable[RunRequest]) -> str:
