@@ -213,6 +213,23 @@ def kept_rejects(database: Database, context: DirectContext, limit: int) -> tupl
     return rejects.of_run(database, context.key.store_id, context.run_id, limit=limit)
 
 
+@contextlib.contextmanager
+def as_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt for an error that has one at its bottom: in a statement, the driver makes its own of it."""
+    try:
+        yield
+    except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    return _was_interrupted(error.__cause__) or _was_interrupted(error.__context__)
+
+
 def described(error: BaseException) -> str:
     """Return the error as the ledger has it."""
     if isinstance(error, JobError) and error.hint:

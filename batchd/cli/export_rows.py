@@ -9,7 +9,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from batchd.cli.direct_run import DirectContext, described, record
+from batchd.cli.direct_run import DirectContext, as_interrupts, described, record
 from batchd.cli.output import emit_facts, emit_json, json_option, say
 from batchd.cli.progress_bar import RowProgress
 from batchd.cli.session import config_option, open_config
@@ -71,7 +71,8 @@ def export_rows(config_file: str | None, *, file: Path, as_json: bool, **given: 
                 _KIND, {database.name: database}, identity=None, on_progress=bar.show, is_quiet=as_json
             )
             try:
-                result, failed = kind.run(params, context), None
+                with as_interrupts():
+                    result, failed = kind.run(params, context), None
             except JobError as error:
                 result, failed = error.result or {}, error
             except KeyboardInterrupt:

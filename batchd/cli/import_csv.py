@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from batchd.cli.direct_run import DirectContext, described, kept_rejects, record
+from batchd.cli.direct_run import DirectContext, as_interrupts, described, kept_rejects, record
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, say
 from batchd.cli.progress_bar import ByteProgress
 from batchd.cli.session import config_option, open_config
@@ -82,7 +82,8 @@ def import_csv(config_file: str | None, *, file: str, restart: bool, as_json: bo
             if restart:
                 _forget(database, context)
             try:
-                result, failed = kind.run(params, context), None
+                with as_interrupts():
+                    result, failed = kind.run(params, context), None
             except JobError as error:
                 result, failed = error.result or {}, error
             except KeyboardInterrupt:
