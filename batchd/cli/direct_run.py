@@ -215,7 +215,7 @@ def kept_rejects(database: Database, context: DirectContext, limit: int) -> tupl
 
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt for an error that has one at its bottom: in a statement, the driver makes its own of it."""
+    """Raise KeyboardInterrupt for an error that has one at its bottom: in a statement, drivers make their own of it."""
     try:
         yield
     except Exception as error:
