@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from batchd.db.engine import Database
 from batchd.domain.queue import QueueRules, Rate
 from batchd.store.claims import ClaimRequest, claim, next_available_at
 from batchd.store.migrate import migrate
 from tests.support.cleaning import execute
+from tests.support.plans import plan_of, rows_read, statements
 from tests.support.store_rows import add_run, add_schedule, run_row
 
 _WAITING = 20_000
@@ -53,41 +50,6 @@ def check_plans(store: Database, seen: list[tuple[str, Any]]) -> None:
             indexed = ("claim", "concurrency", "available", "parked", "running", "mutex")
             assert all(any(f"batchd_runs_{index}" in step for index in indexed) for step in steps), steps
             assert not any("TEMP B-TREE" in step for step in plan_of(store, statement, parameters)), statement
-
-
-@contextmanager
-def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Collect the SELECT statements on runs that the block executes."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if "FROM batchd_runs" in statement and "UPDATE batchd_runs" not in statement:
-            seen.append((statement, parameters))
-
-    event.listen(store.engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(store.engine, "before_cursor_execute", note)
-
-
-def rows_read(store: Database, statement: str, parameters: Any) -> int:
-    """How many rows of `batchd_runs` the statement reads, filtered ones included (PostgreSQL)."""
-    with store.writing() as connection:
-        store.dialect.follow_order(connection)
-        told = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
-    plan = (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
-    return sum(
-        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
-        for node in _nodes(plan)
-        if node.get("Relation Name") == "batchd_runs"
-    )
-
-
-def plan_of(store: Database, statement: str, parameters: Any) -> list[str]:
-    """The steps of the statement's plan (SQLite)."""
-    with store.reading() as connection:
-        return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
 @pytest.mark.parametrize("room", [{}, {"flood": 3}, _FULL], ids=["open", "limited", "full"])
@@ -148,9 +110,3 @@ def run_state(store: Database, run_id: int) -> str:
     """The state of a run that cannot be read as a whole."""
     with store.reading() as connection:
         return str(connection.exec_driver_sql(f"SELECT state FROM batchd_runs WHERE id = {run_id}").scalar_one())
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", []):
-        yield from _nodes(part)
