@@ -35,6 +35,7 @@ def _selecting(states: Iterable[RunState]) -> Callable[[F], F]:
         ),
         click.option("--job", "-j", metavar="JOB", shell_complete=complete_job, help="With --state: only of this job."),
         click.option("--queue", metavar="QUEUE", help="With --state: only of this queue."),
+        click.option("--parent", type=RunId(), help="With --state: only what this run queued (a fan_out, a batch)."),
         click.option("--since", type=Since(), help='With --state: only what ended since: "1d", "2026-11-24T03:15".'),
         click.option("--yes", "-y", is_flag=True, help="With --state: do not ask."),
     )
@@ -61,6 +62,7 @@ def retry(
     states: tuple[str, ...],
     job: str | None,
     queue: str | None,
+    parent: int | None,
     since: datetime | None,
     yes: bool,
     wait: bool,
@@ -75,7 +77,7 @@ def retry(
 
     With --state all such runs: how many is said and asked first, and either all of them are queued or none.
     """
-    selection = _selection(run_id, states, job, queue, since)
+    selection = _selection(run_id, states, job=job, queue=queue, parent_id=parent, since=since)
     with open_store(open_config(config_file)) as store:
         if selection is None:
             assert run_id is not None
@@ -101,6 +103,7 @@ def discard(
     states: tuple[str, ...],
     job: str | None,
     queue: str | None,
+    parent: int | None,
     since: datetime | None,
     yes: bool,
     as_json: bool,
@@ -111,10 +114,11 @@ def discard(
       batchd discard 42
       batchd discard --state failed --job send-mail --since 1d
       batchd discard --state queued --queue low
+      batchd discard --state queued --parent 17      what a fan_out has queued and nobody has begun
 
     With --state all such runs: how many is said and asked first, and either all of them are put away or none.
     """
-    selection = _selection(run_id, states, job, queue, since)
+    selection = _selection(run_id, states, job=job, queue=queue, parent_id=parent, since=since)
     with open_store(open_config(config_file)) as store:
         if selection is None:
             assert run_id is not None
@@ -124,18 +128,16 @@ def discard(
             _tell(bulk.discard_all(store, selection), "put away", "they are running or done now", as_json=as_json)
 
 
-def _selection(
-    run_id: int | None, states: tuple[str, ...], job: str | None, queue: str | None, since: datetime | None
-) -> Selection | None:
+def _selection(run_id: int | None, states: tuple[str, ...], **filters: Any) -> Selection | None:
     """Return what the options select, or None for the one run; raises UsageError for neither or both."""
-    has_filter = bool(states) or job is not None or queue is not None or since is not None
+    has_filter = bool(states) or any(value is not None for value in filters.values())
     if run_id is not None and not has_filter:
         return None
     if run_id is not None or not states:
         raise UsageError(
             "name either one run or a --state", hint="for example --state failed --job send-mail --since 1d"
         )
-    return Selection(frozenset(RunState(state) for state in states), job, queue, since)
+    return Selection(frozenset(RunState(state) for state in states), **filters)
 
 
 def _is_wanted(store: Database, selection: Selection, question: str, *, yes: bool) -> bool:

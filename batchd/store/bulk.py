@@ -26,13 +26,14 @@ _UNFINISHED = [state.value for state in sorted(UNFINISHED)]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which runs: in one of the states, of a job, of a queue, that ended (or were queued) since a moment."""
+    """Which runs: in one of the states; of a job, a queue, a parent; that ended (or were queued) since a moment."""
 
     states: frozenset[RunState]
     job: str | None = None
     queue: str | None = None
     since: datetime | None = None
     run_id: int | None = None
+    parent_id: int | None = None
 
     def where(self) -> ColumnElement[bool]:
         """Return it as a condition on `batchd_runs`."""
@@ -43,6 +44,8 @@ class Selection:
             wanted.append(runs.c.queue == self.queue)
         if self.run_id is not None:
             wanted.append(runs.c.id == self.run_id)
+        if self.parent_id is not None:
+            wanted.append(runs.c.parent_id == self.parent_id)
         if self.since is not None:
             wanted.append(func.coalesce(runs.c.finished_at, runs.c.created_at) >= self.since)
         return and_(*wanted)

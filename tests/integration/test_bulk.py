@@ -77,6 +77,15 @@ def test_discarded_runs_stay_in_the_ledger_and_in_no_list_of_failures(store: Dat
     assert [run.id for run in queries.list_runs(store, queries.RunFilter(states=frozenset({"failed"})))] == [other]
 
 
+def test_what_a_run_has_queued_is_discarded_alone(store: Database) -> None:
+    """The children of one fan-out that wait, and no other's."""
+    parent = add_run(store, "succeeded")
+    mine = [add_run(store, state, parent_id=parent, child_key=str(n)) for n, state in enumerate(("queued", "running"))]
+    other = add_run(store, "queued", parent_id=parent + 100, child_key="0")
+    assert bulk.discard_all(store, Selection(frozenset({RunState.QUEUED}), parent_id=parent)) == Done(1, 0)
+    assert [state(store, run_id) for run_id in (*mine, other)] == ["cancelled", "running", "queued"]
+
+
 def test_one_run_is_discarded_or_refused(store: Database) -> None:
     """What runs or is well is not put away."""
     failed, well = add_run(store, "failed"), add_run(store, "succeeded")
