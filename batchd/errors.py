@@ -192,6 +192,18 @@ class RunInterrupted(BaseException):
         self.reason = reason
 
 
+def has_beneath(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether the error is of that kind, or one of its causes is; where none is told, what it came up in."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, kind):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def _span(given: timedelta | float) -> timedelta:
     span = given if isinstance(given, timedelta) else timedelta(seconds=given)
     if span < timedelta(0):

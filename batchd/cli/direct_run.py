@@ -14,12 +14,14 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from batchd.cli.output import say
 from batchd.clock import SystemClock
 from batchd.config.load import Config
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
-from batchd.errors import BatchdError, JobError, StopReason
+from batchd.errors import BatchdError, JobError, StopReason, UsageError, has_beneath
 from batchd.jobs.batch import Batch
 from batchd.jobs.contract import Children, Handover, Kind
 from batchd.mail.delivery import MailSettings
@@ -213,21 +215,25 @@ def kept_rejects(database: Database, context: DirectContext, limit: int) -> tupl
     return rejects.of_run(database, context.key.store_id, context.run_id, limit=limit)
 
 
+def validated(kind: Kind[Any], wanted: JsonObject) -> Any:
+    """Return the kind's params; raises UsageError with all that is wrong with them."""
+    try:
+        return kind.params.model_validate(wanted)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in faults)
+        raise UsageError(said, hint=f"`batchd kinds {kind.name}` explains them") from None
+
+
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt for an error that has one at its bottom: in a statement, drivers make their own of it."""
     try:
         yield
     except Exception as error:
-        if _was_interrupted(error):
+        if has_beneath(error, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    if error is None or isinstance(error, KeyboardInterrupt):
-        return error is not None
-    return _was_interrupted(error.__cause__) or _was_interrupted(error.__context__)
 
 
 def described(error: BaseException) -> str:

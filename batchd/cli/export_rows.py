@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from batchd.cli.direct_run import DirectContext, as_interrupts, described, record
+from batchd.cli.direct_run import DirectContext, as_interrupts, described, record, validated
 from batchd.cli.output import emit_facts, emit_json, json_option, say
 from batchd.cli.progress_bar import RowProgress
 from batchd.cli.session import config_option, open_config
@@ -54,12 +53,7 @@ def export_rows(config_file: str | None, *, file: Path, as_json: bool, **given: 
     wanted = _params(file, given)
     if wanted.get("resumable"):
         raise UsageError("`resumable` is for a job, whose next attempt goes on", hint="leave it out, or make it a job")
-    try:
-        params = kind.params.model_validate(wanted)
-    except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in faults)
-        raise UsageError(said, hint="`batchd kinds csv_export` explains them") from None
+    params = validated(kind, wanted)
     settings = config.databases.get(given["database"])
     if settings is None:
         known = ", ".join(sorted(config.databases)) or "none"

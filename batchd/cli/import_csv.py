@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from batchd.cli.direct_run import DirectContext, as_interrupts, described, kept_rejects, record
+from batchd.cli.direct_run import DirectContext, as_interrupts, described, kept_rejects, record, validated
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, say
 from batchd.cli.progress_bar import ByteProgress
 from batchd.cli.session import config_option, open_config
@@ -66,12 +65,7 @@ def import_csv(config_file: str | None, *, file: str, restart: bool, as_json: bo
     config = open_config(config_file)
     kind = kinds()[_KIND]
     wanted = _params(file, given)
-    try:
-        params = kind.params.model_validate(wanted)
-    except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in faults)
-        raise UsageError(said, hint="`batchd kinds csv_import` explains them") from None
+    params = validated(kind, wanted)
     with contextlib.closing(_database(config, given["database"])) as database:
         identity = None if file == _STDIN else f"{_KIND} {_whole(file)} {database.name} {given['table']}"
         began = SystemClock().now()

@@ -26,6 +26,7 @@ from batchd.errors import (
     RunInterrupted,
     Snooze,
     StopReason,
+    has_beneath,
 )
 from batchd.jobs.contract import Kind
 from batchd.jobs.failures import described
@@ -85,22 +86,12 @@ def _executed(running: RunningAttempt, catalog: Catalog, around: Surroundings) -
         kept = tuple(running.checkpointed)
         return Ending(running.claim, AttemptOutcome.RELEASED, later, None, described(verdict), kept)
     except BaseException as error:  # noqa: BLE001 (a job's SystemExit must not end a worker thread)
-        if running.stop_reason is not None and (running.interrupts.reason is not None or _is_unwinding(error)):
+        if running.stop_reason is not None and (
+            running.interrupts.reason is not None or has_beneath(error, RunInterrupted)
+        ):
             # Whatever the kind, or a rollback on the way, made of it: the stop is the reason, not the error.
             return _interrupted(running, running.stop_reason)
         return _failed(running, error)
-
-
-def _is_unwinding(error: BaseException) -> bool:
-    """Return whether the error came up because the attempt was told to stop."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, RunInterrupted):
-            return True
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], Any]:

@@ -1,17 +1,20 @@
 """Types for the parameters of kinds, each parsed from what people write and described in the JSON Schema.
 
 `Duration` accepts "30d", "5m", "1h30m"; `ByteSize` "64MB", "1GiB"; `Addresses` one mail address or a list of them;
-`Secret` is never printed and never stored.
+`SqlName` is a table as SQL names it, `TimeZone` an IANA name, `NotBlank` a text with more than spaces; `Secret` is
+never printed and never stored.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
+from batchd.db.identifiers import parse_name
 from batchd.domain.quantities import format_duration, parse_duration, parse_size
 
 
@@ -23,6 +26,25 @@ def _duration(value: Any) -> timedelta:
 
 def _size(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else parse_size(value)
+
+
+def _name(value: str) -> str:
+    parse_name(value)
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty; leave it out")
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f'unknown time zone {value!r}; write one such as "Europe/Berlin"') from error
+    return value
 
 
 class WrittenSchema(GenerateJsonSchema):
@@ -50,5 +72,9 @@ Addresses = Annotated[
     list[str],
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
+
+SqlName = Annotated[str, AfterValidator(_name)]
+NotBlank = Annotated[str, AfterValidator(_not_blank)]
+TimeZone = Annotated[str, AfterValidator(_zone)]
 
 Secret = SecretStr

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from batchd.db.engine import Database
-from batchd.db.identifiers import parse_name
 from batchd.db.row_source import RowSource, RowsWanted, find_rows
 from batchd.jobs.contract import JobContext, Params
+from batchd.jobs.params import NotBlank, SqlName
 
 
 class RowsParams(Params):
     """Which rows, in which order, how many at once."""
 
     database: str = Field(description="Name of the [databases.NAME] that holds the rows.")
-    table: str | None = Field(
+    table: SqlName | None = Field(
         default=None,
         description='Table, as in SQL: `users`, `crm.users`, or `"User"` with double quotes for mixed case. '
         "Either this or `query`.",
         examples=["users", "crm.users", '"User"'],
     )
-    query: str | None = Field(
+    query: NotBlank | None = Field(
         default=None,
         description="One SELECT whose rows are walked. It runs again for each batch with a condition on the key, so "
         "that should be an indexed column that the query passes through.",
@@ -33,7 +33,7 @@ class RowsParams(Params):
         "when not set; required with `query`. Rows with equal values come in one batch.",
         examples=[["id"], ["tenant_id", "id"]],
     )
-    where: str | None = Field(
+    where: NotBlank | None = Field(
         default=None,
         description="A SQL condition that rows of `table` must meet, for example \"active AND email <> ''\".",
     )
@@ -41,20 +41,6 @@ class RowsParams(Params):
     batch_size: int = Field(
         default=1_000, ge=1, le=100_000, description="Rows in one batch, which is one transaction and one checkpoint."
     )
-
-    @field_validator("table")
-    @classmethod
-    def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_name(value)
-        return value
-
-    @field_validator("where", "query")
-    @classmethod
-    def _is_not_blank(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("is empty; leave it out")
-        return value
 
     @model_validator(mode="after")
     def _says_which_rows(self) -> RowsParams:

@@ -9,7 +9,6 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchd.db.engine import Database
-from batchd.db.identifiers import parse_name
 from batchd.db.row_source import RowsWanted, find_rows
 from batchd.domain.job import JsonObject
 from batchd.jobs.contract import JobContext, Kind, Params
@@ -17,7 +16,7 @@ from batchd.jobs.exports.export import Export, ExportRequest
 from batchd.jobs.exports.libraries import library
 from batchd.jobs.exports.names import check_places, format_of, has_moving_places
 from batchd.jobs.exports.texts import TextFormat
-from batchd.jobs.params import Duration
+from batchd.jobs.params import Duration, NotBlank, SqlName
 
 _BOOKS = ("xlsx", "parquet")
 _DEFAULT_LEVEL = {"gzip": 3, "zstd": 3}
@@ -28,12 +27,12 @@ class CsvExportParams(Params):
     """What to export, where to, and in which form."""
 
     database: str = Field(description="Name of the [databases.NAME] that holds the rows.")
-    table: str | None = Field(
+    table: SqlName | None = Field(
         default=None,
         description='Table, as in SQL: `users`, `crm.users`, or `"User"`. Either this or `query`.',
     )
-    query: str | None = Field(default=None, description="One SELECT. Either this or `table`.")
-    where: str | None = Field(default=None, description="A SQL condition that rows of `table` must meet.")
+    query: NotBlank | None = Field(default=None, description="One SELECT. Either this or `table`.")
+    where: NotBlank | None = Field(default=None, description="A SQL condition that rows of `table` must meet.")
     columns: list[str] = Field(default=[], description="Columns to export, in this order. All of them when not set.")
     key: list[str] = Field(
         default=[],
@@ -76,20 +75,6 @@ class CsvExportParams(Params):
     )
     keep_for: Duration | None = Field(default=None, description="How long exports are kept, likewise.")
     dry_run: bool = Field(default=False, description="Write nothing; count the rows.")
-
-    @field_validator("table")
-    @classmethod
-    def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_name(value)
-        return value
-
-    @field_validator("where", "query")
-    @classmethod
-    def _is_not_blank(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("is empty; leave it out")
-        return value
 
     @field_validator("path")
     @classmethod
