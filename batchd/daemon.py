@@ -25,6 +25,8 @@ from tenacity import (
     wait_exponential,
 )
 
+from batchd.alerts.alerting import Alerting
+from batchd.alerts.channel import Surroundings
 from batchd.clock import Clock, SystemClock
 from batchd.config.code import code_problems
 from batchd.config.load import Config
@@ -148,6 +150,8 @@ class Daemon:
         self._wakes = WakeLoop(store, self._wake, clock)
         self._lines = LineWriter(store, buffer, clock)
         self._listening = Listening(store, registered(), self._worker.id, clock)
+        around = Surroundings(config.mail, clock, Masker(config.secrets).text)
+        self._alerting = Alerting(store, config.alerts, self._worker.id, clock, around)
 
     def run(self, *, no_wait: bool) -> ExitCode:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
@@ -159,6 +163,7 @@ class Daemon:
         for loop in self._side_loops():
             loop.start()
         self._listening.start()
+        self._alerting.start()
         for problem in code_problems(self._config):
             # Told and gone on: one job's code that cannot be imported is no reason to keep the others from running.
             log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
@@ -212,6 +217,7 @@ class Daemon:
             log.info("store.migrated")
         reconcile(self._store, self._config.jobs, self._clock)
         self._listening.prepare()
+        self._alerting.prepare()
         self._engine.prepare()
         self._register_names()
         self._scheduler.queue_reboots(self._began_at)
@@ -227,7 +233,13 @@ class Daemon:
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
-            parts: tuple[Part, ...] = (self._engine, self._scheduler, self._listening, *self._side_loops())
+            parts: tuple[Part, ...] = (
+                self._engine,
+                self._scheduler,
+                self._listening,
+                self._alerting,
+                *self._side_loops(),
+            )
             dead = [part.name for part in parts if not part.is_alive]
             if dead:
                 log.critical("service.failed", reason=f"died: {', '.join(dead)}", exit_code=int(ExitCode.INTERNAL))
@@ -244,9 +256,11 @@ class Daemon:
         log.info("service.draining", runs=[attempt.claim.run_id for attempt in self._engine.active()])
         self._wakes.request_stop()
         self._listening.request_stop()
+        self._alerting.request_stop()
         self._engine.stop(deadline)
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._listening.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
+        self._alerting.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
 
     def _leave_at(self, deadline: float, code: ExitCode) -> None:

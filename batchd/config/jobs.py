@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.config.alert_settings import JobAlertsSection
 from batchd.config.faults import add_faults
 from batchd.config.problems import Problems
 from batchd.config.settings import JobSettings, Settings, ThenSettings
@@ -24,10 +25,11 @@ _FILE = "_file"
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """A job as the config says it: its definition (without secrets) and its params (with them)."""
+    """A job as the config says it: its definition (without secrets), its params (with them), what it says of alerts."""
 
     definition: JobDefinition
     params: JsonObject
+    alerts: JobAlertsSection | None = None
 
 
 class JobReader:
@@ -79,7 +81,7 @@ class JobReader:
             keep=settings.kept_seconds(),
             then=None if settings.then is None else _then_run(settings.then),
         )
-        return ReadJob(definition, params)
+        return ReadJob(definition, params, settings.alerts)
 
     def check_starts(self, read: Sequence[ReadJob], named: Collection[str]) -> None:
         """Note what is wrong with the runs that the jobs queue: no such job, kind or queue, or params it does not take.
@@ -114,7 +116,7 @@ class JobReader:
             return job
         fields = self._kinds[other.definition.kind].params.model_fields
         take: list[JsonValue] = [*sorted(set(fields) - set(other.params))]
-        return ReadJob(replace(job.definition, then={**then, "take": take}), job.params)
+        return replace(job, definition=replace(job.definition, then={**then, "take": take}))
 
     def _check_start(
         self,
@@ -170,7 +172,7 @@ class JobReader:
         try:
             settings = JobSettings.model_validate(merged)
         except ValidationError as error:
-            add_faults(self._problems, path, error, _SHARED)
+            add_faults(self._problems, path, error, _SHARED | JobAlertsSection.model_fields.keys())
             return None
         zone = settings.timezone or self._settings.daemon.timezone
         if settings.schedule is not None:

@@ -12,18 +12,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.alerts.settings import AlertSettings
+from batchd.config.alert_settings import AlertsSection
+from batchd.config.alerts import AlertsReader
 from batchd.config.document import parse, read_text
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.jobs import JobReader, ReadJob
 from batchd.config.mail import read_mail
 from batchd.config.problems import ConfigInvalid, Problem, Problems
+from batchd.config.section import Section
 from batchd.config.settings import (
     DaemonSettings,
     DatabaseSection,
     JobSettings,
     LogSettings,
     MailSection,
-    Section,
     Settings,
     StoreSettings,
 )
@@ -36,7 +39,7 @@ from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 from batchd.mail.delivery import MailSettings
 
-_SECTIONS = ("daemon", "store", "databases", "mail", "log", "queues", "defaults", "jobs")
+_SECTIONS = ("daemon", "store", "databases", "mail", "log", "queues", "alerts", "defaults", "jobs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -59,6 +62,7 @@ class Config:
     mail: MailSettings | None
     import_path: tuple[Path, ...]
     defaults: Mapping[str, Any]
+    alerts: AlertSettings
     places: Problems = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -122,6 +126,11 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
+    said = {job.definition.name: job.alerts for job in complete if job.alerts is not None}
+    alerting = AlertsReader(
+        settings.alerts, settings.daemon.timezone, outside, problems, has_mail=settings.mail is not None
+    )
+    alerts = alerting.read(said, {"default", *settings.queues})
     problems.raise_if_any()
     complete = reader.with_followers(complete)
     return Config(
@@ -137,6 +146,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         mail=mail,
         import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
         defaults=defaults,
+        alerts=alerts,
         places=problems,
         warnings=_exposed_secrets(path, outside, problems),
     )
@@ -151,6 +161,9 @@ def _table(document: Mapping[str, Any], name: str, problems: Problems) -> dict[s
 
 
 def _check_defaults(defaults: dict[str, Any], problems: Problems) -> None:
+    if "alerts" in defaults:
+        problems.add(("defaults", "alerts"), "what holds for all jobs stands in [alerts]")
+        del defaults["alerts"]
     if "then" in defaults:
         problems.add(("defaults", "then"), "belongs to one job: all jobs would be followed by it, and it by itself")
         del defaults["then"]
@@ -163,11 +176,13 @@ def _check_defaults(defaults: dict[str, Any], problems: Problems) -> None:
 
 def _check_names(document: Mapping[str, Any], problems: Problems) -> None:
     """Jobs, databases and queues are named in tables, logs, shells and URLs: plain names only."""
-    for section in ("jobs", "databases", "queues"):
-        tables = document.get(section)
+    alerts = document.get("alerts")
+    channels = alerts.get("channels") if isinstance(alerts, dict) else None
+    named = {(section,): document.get(section) for section in ("jobs", "databases", "queues")}
+    for section, tables in (*named.items(), (("alerts", "channels"), channels)):
         for name in tables if isinstance(tables, dict) else ():
             if not _NAME.fullmatch(name):
-                problems.add((section, name), "a name has up to 100 letters, digits, dots, dashes and underscores")
+                problems.add((*section, name), "a name has up to 100 letters, digits, dots, dashes and underscores")
 
 
 def is_job_name(name: str) -> bool:
@@ -179,6 +194,8 @@ def _is_plain_setting(path: tuple[str, ...]) -> bool:
     """Whether a value there is never a secret; masking "info" or "UTC" would only spoil the log."""
     if path[:1] == ("jobs",) and path[2:4] == ("then", "params"):
         return False
+    if path[:1] == ("alerts",):
+        return path[1:2] != ("channels",)
     if path[:1] in {("daemon",), ("log",), ("queues",), ("defaults",)}:
         return True
     return path[:1] == ("jobs",) and (path[2:3] == ("kind",) or set(path[2:3]) <= set(JobSettings.model_fields))
@@ -196,7 +213,10 @@ def _settings(document: Mapping[str, Any], problems: Problems) -> Settings:
         databases = sections.get("databases")
         stand_ins = dict.fromkeys(databases, DatabaseSection()) if isinstance(databases, dict) else {}
         mail = MailSection.model_validate({"from": "nobody@localhost", "folder": "."}) if "mail" in sections else None
-        return Settings(databases=stand_ins, mail=mail)
+        alerts = sections.get("alerts")
+        channels = alerts.get("channels", {}) if isinstance(alerts, dict) else {}
+        tables = isinstance(channels, dict) and all(isinstance(each, dict) for each in channels.values())
+        return Settings(databases=stand_ins, mail=mail, alerts=AlertsSection(channels=channels if tables else {}))
 
 
 def _names_at(place: tuple[str, ...]) -> list[str]:
@@ -205,6 +225,7 @@ def _names_at(place: tuple[str, ...]) -> list[str]:
         "store": StoreSettings,
         "mail": MailSection,
         "log": LogSettings,
+        "alerts": AlertsSection,
     }
     model = models.get(place[0])
     if model:

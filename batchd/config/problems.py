@@ -16,6 +16,9 @@ _HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*=""")
 _PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^.\s"']+))\s*\.?""")
 _LONG_TEXTS = ('"""', "'''")
+_SECTION_LENGTHS = ((("jobs",), 2), (("databases",), 2), (("queues",), 2), (("alerts", "channels"), 3))
+"""How much of a path names the table, where that is more than its first part."""
+
 _LONGEST_MESSAGE = 500
 _LONGEST_NAME = 120
 
@@ -112,7 +115,7 @@ class Problems:
 
     def of(self, path: Path_, message: str, suggestion: str | None = None) -> Problem:
         """Return a problem with what stands at `path`, without noting it."""
-        cut = 2 if path[:1] in {("jobs",), ("databases",), ("queues",)} else 1
+        cut = next((length for head, length in _SECTION_LENGTHS if path[: len(head)] == head), 1)
         section, key = ".".join(path[:cut]), ".".join(path[cut:]) or None
         return Problem(
             self._file,

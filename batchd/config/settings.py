@@ -5,17 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SecretStr,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, JsonValue, SecretStr, WithJsonSchema, field_validator
 
+from batchd.config.alert_settings import AlertsSection, JobAlertsSection
+from batchd.config.section import Positive, Section
 from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, Rate, parse_rate
@@ -24,8 +17,6 @@ from batchd.domain.template import places
 from batchd.jobs.params import Duration
 from batchd.mail.delivery import Security
 
-Positive = Annotated[Duration, Field(gt=timedelta(0))]
-
 
 def _rate(value: object) -> object:
     return value if isinstance(value, Rate) else parse_rate(str(value))
@@ -33,12 +24,6 @@ def _rate(value: object) -> object:
 
 FinalState = Literal["succeeded", "failed", "cancelled", "skipped", "missed", "quarantined"]
 QueueRate = Annotated[Rate, BeforeValidator(_rate), WithJsonSchema({"type": "string", "examples": ["100/1m", "5/s"]})]
-
-
-class Section(BaseModel):
-    """The base of every section: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DaemonSettings(Section):
@@ -287,6 +272,10 @@ class JobSettings(Section):
         None, description='What is queued when a run succeeds: `"other-job"`, or a table, see below.'
     )
 
+    alerts: JobAlertsSection | None = Field(
+        None, description="What of this job is told to whom, instead of `[alerts]`: a table, see below."
+    )
+
     @field_validator("timezone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
@@ -311,6 +300,7 @@ class Settings(Section):
     mail: MailSection | None = Field(None, description="How jobs send mail.")
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
+    alerts: AlertsSection = Field(default_factory=AlertsSection)
 
     @field_validator("queues")
     @classmethod

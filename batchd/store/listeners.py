@@ -21,6 +21,9 @@ from batchd.store.schema import listeners, outbox
 LEASE = timedelta(seconds=60)
 """A listener whose daemon is gone is taken over by another after so long; a daemon that stops gives it up at once."""
 
+ALERTS = "batchd.alerts"
+"""How far the judging of alerts has come is kept as a listener's place is; it is no listener that people know."""
+
 _LONGEST_ERROR = 2_000
 _CHUNK = 1_000
 
@@ -127,10 +130,11 @@ def give_up(store: Database, held: Held) -> None:
 
 
 def views(connection: Connection, store: Database) -> tuple[ListenerView, ...]:
-    """Return every listener, by name."""
+    """Return every listener of a team's own, by name."""
     now = connection.execute(select(store.dialect.now())).scalar_one()
     newest = newest_id(connection)
-    rows = connection.execute(select(listeners).order_by(listeners.c.name)).all()
+    own = select(listeners).where(listeners.c.name != ALERTS)
+    rows = connection.execute(own.order_by(listeners.c.name)).all()
     return tuple(
         ListenerView(
             name=row.name,

@@ -110,9 +110,7 @@ class Reader:
     def after(self, last_id: int, limit: int) -> tuple[Notice, ...]:
         """Return the rows behind `last_id`, oldest first, as far as nothing can appear among them any more."""
         # Two transactions, so that the rows are read after the look at the writers under every isolation level.
-        with self._store.reading() as connection:
-            self._look(connection, last_id)
-        if self._settled <= last_id:
+        if self.settled_after(last_id) <= last_id:
             return ()
         columns = [outbox.c[name] for name in ("id", "created_at", "event", "run_id", "schedule_id", "payload")]
         of_run = [runs.c[name] for name in ("kind", "queue", "state", "result")]
@@ -125,6 +123,12 @@ class Reader:
         )
         with self._store.reading() as connection:
             return tuple(Notice(**row) for row in connection.execute(statement).mappings())
+
+    def settled_after(self, last_id: int) -> int:
+        """Return the id up to which nothing can appear any more; at most `last_id` when there is nothing new."""
+        with self._store.reading() as connection:
+            self._look(connection, last_id)
+        return self._settled
 
     def _look(self, connection: Connection, last_id: int) -> None:
         newest = newest_id(connection)

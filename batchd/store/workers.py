@@ -15,7 +15,12 @@ from sqlalchemy import Row, select, update
 from batchd import __version__
 from batchd.db.engine import Database
 from batchd.domain.run import EXTERNAL_KIND
+from batchd.store import outbox
+from batchd.store.alert_schema import alert_channels
 from batchd.store.schema import listeners, runs, workers
+
+DAEMON_LOST = "daemon.lost"
+"""What the outbox is told of a daemon that ended without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +104,21 @@ def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> t
 
 
 def mark_stopped(store: Database, worker_ids: tuple[str, ...]) -> None:
-    """Say of dead workers that they have stopped, and let others have the listeners that they served."""
+    """Say of dead workers that they have stopped, tell of it, and let others have what they served."""
     with store.writing() as connection:
-        connection.execute(update(workers).where(workers.c.id.in_(worker_ids)).values(state="stopped"))
-        connection.execute(
-            update(listeners).where(listeners.c.worker.in_(worker_ids)).values(worker=None, lease_until=None)
-        )
+        lost = connection.execute(
+            update(workers)
+            .where(workers.c.id.in_(worker_ids), workers.c.state != "stopped")
+            .values(state="stopped")
+            .returning(workers.c.id, workers.c.host, workers.c.heartbeat_at)
+        ).all()
+        for table in (listeners, alert_channels):
+            connection.execute(
+                update(table).where(table.c.worker.in_(worker_ids)).values(worker=None, lease_until=None)
+            )
+        for row in lost:
+            facts = {"worker": row.id, "host": row.host, "heartbeat_at": row.heartbeat_at.isoformat()}
+            outbox.add(connection, store, DAEMON_LOST, None, None, facts)
 
 
 def _is_gone(row: Row[Any], me: WorkerIdentity) -> bool:

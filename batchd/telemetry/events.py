@@ -21,6 +21,12 @@ class EventSpec:
 
 
 EVENTS: Mapping[str, EventSpec] = {
+    "alert.dropped": EventSpec("{alerts} alerts for {channel} given up: {reason}", "After `keep_trying`."),
+    "alert.failed": EventSpec(
+        "channel {channel} failed (time {failures}): {reason}", "It rests and tries again; nothing else waits for it."
+    ),
+    "alert.recovered": EventSpec("channel {channel} works again after {failures} failures", "The end of alert.failed."),
+    "alert.sent": EventSpec("told {channel} of {alerts} things: {answer}", "One message of a channel of alerts."),
     "cleanup.chunk_retried": EventSpec("chunk of {table} waited for a lock", "A chunk of a cleanup is tried again."),
     "cleanup.index_missing": EventSpec("no index on {table} serves {column}", "The cleanup reads more than it must."),
     "command.left_behind": EventSpec(
@@ -47,6 +53,10 @@ EVENTS: Mapping[str, EventSpec] = {
     "health.recovered": EventSpec("{database} is well again", "After failed checks, the first good one."),
     "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
     "http.request_retried": EventSpec("{url}: {reason}; asking again in {pause_s} s", "Try {tries} of a call."),
+    "incident.closed": EventSpec(
+        "incident {incident} ({key}) is over: {summary}", "Whoever was told of it is told so."
+    ),
+    "incident.opened": EventSpec("incident {incident} ({key}): {summary}", "A rule of `[alerts]` sees it; see docs."),
     "lease.lost": EventSpec("run {run_id} is no longer ours", "The attempt stops without writing anything."),
     "lease.renewal_failed": EventSpec("leases of {runs} runs not renewed: {reason}", "Tried again every second."),
     "library.message": EventSpec("{logger}: {text}", "A line of another library's logging."),
