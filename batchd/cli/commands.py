@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "runs": Entry("inspect", "runs", "List runs, newest first."),
         "queues": Entry("queues", "queues", "List the queues: what waits, what runs, limits, pauses."),
         "show": Entry("inspect", "show", "Show a run: attempts, progress, result, error, log lines."),
+        "alerts": Entry("alerts", "alerts", "What is wrong, who was told; acknowledge it, test a channel."),
         "trigger": Entry("control", "trigger", "Run a job now."),
         "enqueue": Entry("enqueue", "enqueue", "Queue a run of a job or a kind, or one for each line on stdin."),
         "pause": Entry("control", "pause", "Stop a job's schedule, or a queue, until it is resumed."),

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import click
 
+from batchd.cli import alerts
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, say
 from batchd.cli.rejects import print_rejects, rejects_of
 from batchd.cli.result_text import print_result
@@ -24,7 +25,7 @@ from batchd.cli.types import Duration, RunId, Since
 from batchd.clock import SystemClock
 from batchd.domain.run import EXTERNAL_KIND, RunState
 from batchd.errors import ExitCode
-from batchd.store import queries
+from batchd.store import incidents, queries
 from batchd.store.control import RunUnknown
 from batchd.store.queries import JobView, RunDetail, RunFilter, StoreStatus
 from batchd.store.rejects import RejectView
@@ -209,11 +210,13 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
       batchd status --check --max-lag 5m || page-somebody
 
     Works without a daemon too: it reads the store. Degraded means: no daemon alive, a fire or a claimable run later
-    than --max-lag, a job whose schedule cannot be planned, or a listener that fails or that no daemon has.
+    than --max-lag, a job whose schedule cannot be planned, a listener or a channel of alerts that fails or that no
+    daemon has. What is wrong with jobs is told by `batchd alerts`.
     """
     with open_store(open_config(config_file)) as store:
         found = queries.store_status(store)
-    complaints = _complaints(found, max_lag)
+        channels, open_count = incidents.channel_views(store), incidents.count_open(store)
+    complaints = [*_complaints(found, max_lag), *alerts.complaints(channels)]
     if as_json:
         emit_json(
             {
@@ -226,10 +229,19 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
                 "queues": found.queues,
                 "listeners": found.listeners,
                 "last_24h": found.last_day,
+                "open_incidents": open_count,
+                "alert_channels": [alerts.channel_json(channel) for channel in channels],
             }
         )
     else:
-        _print_status(found, complaints)
+        _print_status(found)
+        if channels:
+            heading("Alerts")
+            alerts.print_channels(channels)
+        if open_count:
+            say(f"{open_count} open incidents: see `batchd alerts`", color="yellow")
+        for complaint in complaints:
+            say(f"degraded: {complaint}", color="yellow")
     if complaints and as_check:
         click.get_current_context().exit(ExitCode.DEGRADED)
 
@@ -328,7 +340,7 @@ def _age(since: datetime | None, now: datetime) -> float:
     return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
-def _print_status(found: StoreStatus, complaints: list[str]) -> None:
+def _print_status(found: StoreStatus) -> None:
     if found.workers:
         rows = [
             (
@@ -371,5 +383,3 @@ def _print_status(found: StoreStatus, complaints: list[str]) -> None:
         emit_table(("listener", "events", "behind", "failures", "lost", "error"), known)
     heading("Last 24 hours")
     click.echo(", ".join(f"{count} {state}" for state, count in sorted(found.last_day.items())) or "no run finished")
-    for complaint in complaints:
-        say(f"degraded: {complaint}", color="yellow")

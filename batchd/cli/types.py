@@ -84,6 +84,19 @@ class RunId(click.ParamType[int]):
         return number
 
 
+class IncidentId(click.ParamType[int]):
+    """The number of an incident, as `batchd alerts` lists it."""
+
+    name = "incident"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, or fail with advice; one that no store could hold is none."""
+        number = int(value) if str(value).isdecimal() else 0
+        if not 0 < number <= _LARGEST_ID:
+            self.fail(f"{value!r} is not an incident's number, such as 7; `batchd alerts` lists them", param, ctx)
+        return number
+
+
 class Override(click.ParamType[tuple[str, JsonValue]]):
     """KEY=VALUE; the value is JSON where it is JSON (true, 5, [1, 2], "5"), else the text as it stands."""
 

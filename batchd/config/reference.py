@@ -12,8 +12,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from batchd.config import settings
+from batchd.alerts.catalog import channel_types
+from batchd.config import alert_settings, settings
 from batchd.domain.quantities import format_duration
+from batchd.domain.queue import Rate
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 
@@ -40,9 +42,17 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[mail]", settings.MailSection),
     ("[log]", settings.LogSettings),
     ("[queues.NAME]", settings.QueueSettings),
+    ("[alerts]", alert_settings.AlertsSection),
+    ("[alerts.channels.NAME]", alert_settings.ChannelSection),
+    *(
+        (f'[alerts.channels.NAME] of type = "{name}"', each.settings)
+        for name, each in channel_types().items()
+        if not each.is_per_job
+    ),
     ("[defaults] and [jobs.NAME]", settings.JobSettings),
     ("retry = { … }", settings.RetrySettings),
     ("then = { … }", settings.ThenSettings),
+    ("alerts = { … }", alert_settings.JobAlertsSection),
 )
 
 
@@ -73,6 +83,8 @@ def _default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default is None or default is PydanticUndefined or isinstance(default, BaseModel):
         return ""
+    if isinstance(default, Rate):
+        return f'`"{default.count}/{format_duration(default.period)}"`'
     if isinstance(default, timedelta):
         return f'`"{format_duration(default)}"`'
     if isinstance(default, enum.Enum):

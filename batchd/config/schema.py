@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from batchd.alerts.catalog import channel_types
+from batchd.config.alert_settings import ChannelSection
+from batchd.config.alerts import secret_fields as channel_secrets
 from batchd.config.jobs import secret_fields
 from batchd.config.settings import JobSettings, Settings
 from batchd.domain.job import JsonObject
@@ -41,6 +44,7 @@ def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
             "additionalProperties": False,
         }
         jobs.append({"$ref": f"#/$defs/job_{name}"})
+    definitions["AlertsSection"]["properties"]["channels"] = _channels(definitions)
     _let_variables_stand(definitions)
     _let_variables_stand(shared)
     schema["properties"]["defaults"] = shared
@@ -56,6 +60,36 @@ def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
         "description": "The config of batchd: one file, one daemon.",
         "$defs": definitions,
     }
+
+
+def _channels(definitions: dict[str, Any]) -> JsonObject:
+    """Return the schema of `[alerts.channels]`; what its types refer to goes into the definitions."""
+    common = ChannelSection.model_json_schema(ref_template=_REFERENCE, schema_generator=WrittenSchema)["properties"]
+    kinds = []
+    for name, each in channel_types().items():
+        if each.is_per_job:
+            continue
+        own = each.settings.model_json_schema(ref_template=_REFERENCE, schema_generator=WrittenSchema)
+        definitions |= own.pop("$defs", {})
+        secrets = channel_secrets(each)
+        files = {
+            f"{key}_file": {"type": "string", "description": f"File that holds `{key}`, instead of `{key}`."}
+            for key in sorted(secrets)
+        }
+        definitions[f"channel_{name}"] = {
+            "title": f"{name}: {each.summary}",
+            "type": "object",
+            "properties": {
+                **common,
+                "type": {"const": name, "description": each.summary},
+                **own["properties"],
+                **files,
+            },
+            "required": ["type", *(key for key in own.get("required", []) if key not in secrets)],
+            "additionalProperties": False,
+        }
+        kinds.append({"$ref": f"#/$defs/channel_{name}"})
+    return {"type": "object", "description": "One table a channel.", "additionalProperties": {"oneOf": kinds}}
 
 
 def _let_variables_stand(schema: Any) -> None:
