@@ -201,7 +201,15 @@ class Judge:
         tells = self._policy(event).tells_recovery
         keys = {*known.open, *(each.key for each in opened if isinstance(each, Opening))}
         return [
-            Closing(rule, subject, summary=summary, run_id=event.run_id, up_to_run=event.run_id, is_told=tells)
+            Closing(
+                rule,
+                subject,
+                summary=summary,
+                run_id=event.run_id,
+                up_to_run=event.run_id,
+                is_ended=rule is AlertRule.TOO_LONG,
+                is_told=tells,
+            )
             for rule in rules
             if incident_key(rule, subject) in keys
         ]

@@ -65,7 +65,7 @@ def json_schema(kinds: Mapping[str, Kind[Any]] | None = None) -> JsonObject:
 def _channels(definitions: dict[str, Any]) -> JsonObject:
     """Return the schema of `[alerts.channels]`; what its types refer to goes into the definitions."""
     common = ChannelSection.model_json_schema(ref_template=_REFERENCE, schema_generator=WrittenSchema)["properties"]
-    kinds = []
+    kinds: list[Any] = []
     for name, each in channel_types().items():
         if each.is_per_job:
             continue

@@ -18,9 +18,10 @@ from batchd.db.engine import Database
 from batchd.db.storable import storable_text
 from batchd.domain.alert import AlertRule, Told, incident_key
 from batchd.domain.job import JsonObject
+from batchd.domain.run import RunState
 from batchd.store.alert_schema import CLOSED, DROPPED, OPEN, SENT, WAITING, alerts, incidents
 from batchd.store.listeners import Held
-from batchd.store.schema import listeners
+from batchd.store.schema import listeners, runs
 
 RECOVERED = "recovered"
 
@@ -51,7 +52,8 @@ class Opening:
 class Closing:
     """It is well again, if it was not. `up_to_run`: only if no later run shows it; `of_run`: only if it is about that.
 
-    Those who were told of the incident are told of its end when `is_told`.
+    `is_ended`: only if the run that shows it is over. Those who were told of the incident are told of its end when
+    `is_told`.
     """
 
     rule: AlertRule
@@ -61,6 +63,7 @@ class Closing:
     run_id: int | None = None
     up_to_run: int | None = None
     of_run: int | None = None
+    is_ended: bool = False
     is_told: bool = True
 
     @property
@@ -236,6 +239,9 @@ def _close(connection: Connection, store: Database, closing: Closing, group_wait
         which.append(or_(incidents.c.run_id.is_(None), incidents.c.run_id <= closing.up_to_run))
     if closing.of_run is not None:
         which.append(incidents.c.run_id == closing.of_run)
+    if closing.is_ended:
+        is_running = and_(runs.c.id == incidents.c.run_id, runs.c.state == RunState.RUNNING.value)
+        which.append(~select(runs.c.id).where(is_running).exists())
     now = store.dialect.now()
     rows = (
         connection.execute(
