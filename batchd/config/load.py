@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from batchd.alerts.settings import AlertSettings
 from batchd.config.alert_settings import AlertsSection
 from batchd.config.alerts import AlertsReader
+from batchd.config.borrowing import with_borrowed
 from batchd.config.document import parse, read_text
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.jobs import JobReader, ReadJob
@@ -126,6 +127,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
+        complete = with_borrowed(complete, reader.kinds, outside, problems)
     said = {job.definition.name: job.alerts for job in complete if job.alerts is not None}
     alerting = AlertsReader(
         settings.alerts, settings.daemon.timezone, outside, problems, has_mail=settings.mail is not None
