@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ _PINGS_AT_ONCE = 4
 _PINGS_A_TURN = 20
 _STALE_PING = timedelta(minutes=1)
 _LONGEST_ASKED = timedelta(hours=1)
+_RECORD_TRIES = 8
 
 log = get_logger()
 
@@ -107,12 +109,23 @@ class Post:
         except Exception as error:  # noqa: BLE001 (a channel's trouble is told, and in nobody's way)
             self._failed(held, message, error)
             return
-        if not deliveries.mark_sent(self._store, held, message.id):
+        if not self._recorded(held, message):
             return
         facts = {"channel": held.name, "message_id": message.id, "alerts": len(message.entries)}
         log.info("alert.sent", **facts, answer=self._mask(said))
         if held.failures:
             log.info("alert.recovered", channel=held.name, failures=held.failures)
+
+    def _recorded(self, held: HeldChannel, message: Message) -> bool:
+        """Write down that it was sent, patiently: while it is not written, it would go again after a crash."""
+        for number in range(1, _RECORD_TRIES + 1):
+            try:
+                return deliveries.mark_sent(self._store, held, message.id)
+            except BatchdError:
+                if number == _RECORD_TRIES:
+                    raise
+                threading.Event().wait(min(2 ** (number - 1) / 4, 10))
+        raise AssertionError("the last try either returns or raises")
 
     def _confirm(self, held: HeldChannel) -> None:
         if not deliveries.still_holds(self._store, held):

@@ -166,8 +166,8 @@ class Detector(Loop):
         if every is not None and self._held is not None and incident_log.remind(self._store, self._held, every):
             self._on_written()
         if monotonic >= self._prune_at:
-            self._prune_at = monotonic + _PRUNE_EVERY.total_seconds()
-            incident_log.prune(self._store, self._settings.keep_for)
+            is_partial = incident_log.prune(self._store, self._settings.keep_for)
+            self._prune_at = monotonic + (0.0 if is_partial else _PRUNE_EVERY.total_seconds())
 
     def _write(self, last_id: int, changes: Sequence[Change]) -> bool:
         assert self._held is not None

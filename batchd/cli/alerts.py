@@ -233,7 +233,7 @@ def complaints(channels: tuple[ChannelView, ...]) -> list[str]:
 
 
 def print_channels(channels: tuple[ChannelView, ...]) -> None:
-    """Print the table of channels."""
+    """Print the table of channels; pings only where they need a look, for there may be one for each job."""
     rows = [
         (
             each.name,
@@ -245,6 +245,7 @@ def print_channels(channels: tuple[ChannelView, ...]) -> None:
             each.error,
         )
         for each in channels
+        if each.type != "ping" or each.failures or each.waiting
     ]
     emit_table(("channel", "type", "is", "waiting", "last sent", "failures", "error"), rows)
 

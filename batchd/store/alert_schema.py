@@ -78,7 +78,8 @@ Index(
     postgresql_where=text("state IN ('waiting', 'sending')"),
     sqlite_where=text("state IN ('waiting', 'sending')"),
 )
-Index("batchd_alerts_done", alerts.c.channel, alerts.c.done_at)  # rate limit: what a channel sent lately; retention
+Index("batchd_alerts_done", alerts.c.channel, alerts.c.done_at)  # rate limit: what a channel sent lately
+Index("batchd_alerts_old", alerts.c.done_at)  # retention; what was given up lately
 Index("batchd_alerts_incident", alerts.c.incident_id)  # who was told of an incident
 
 alert_channels = Table(

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, RowMapping, and_, delete, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Table, and_, delete, insert, or_, select, update
 
 from batchd.db.engine import Database
 from batchd.db.storable import storable_text
 from batchd.domain.alert import AlertRule, Told, incident_key
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
-from batchd.store.alert_schema import CLOSED, DROPPED, OPEN, SENT, WAITING, alerts, incidents
+from batchd.store.alert_schema import CLOSED, DROPPED, OPEN, SENT, WAITING, alert_channels, alerts, incidents
 from batchd.store.listeners import Held
 from batchd.store.schema import listeners, runs
 
@@ -27,6 +27,8 @@ RECOVERED = "recovered"
 
 _LONGEST_SUMMARY = 2_000
 _CHUNK = 1_000
+_KEEP_PINGS = timedelta(days=1)
+_KEEP_CHANNELS = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +168,31 @@ def remind(store: Database, held: Held, every: timedelta) -> int:
     return len(told)
 
 
-def prune(store: Database, keep: timedelta) -> int:
-    """Remove a chunk of what was told and of incidents that were closed so long ago; return how many rows."""
+def prune(store: Database, keep: timedelta) -> bool:
+    """Remove a chunk of what was told and of incidents that were closed so long ago; return whether there may be more.
+
+    Pings, of which each run has two, go after a day; channels after a week in no config.
+    """
     limit = store.dialect.now_plus(-keep.total_seconds())
-    done = [SENT, DROPPED]
-    old_alerts = select(alerts.c.id).where(alerts.c.state.in_(done), alerts.c.done_at < limit).limit(_CHUNK)
-    old = select(incidents.c.id).where(incidents.c.state == CLOSED, incidents.c.closed_at < limit).limit(_CHUNK)
-    removed = 0
+    is_done = alerts.c.state.in_([SENT, DROPPED])
+    is_ping = and_(alerts.c.incident_id.is_(None), alerts.c.done_at < _ago(store, _KEEP_PINGS))
+    doomed: list[tuple[Table, Column[Any], ColumnElement[bool]]] = [
+        (alerts, alerts.c.id, and_(is_done, or_(alerts.c.done_at < limit, is_ping))),
+        (incidents, incidents.c.id, and_(incidents.c.state == CLOSED, incidents.c.closed_at < limit)),
+        (alert_channels, alert_channels.c.name, alert_channels.c.seen_at < _ago(store, _KEEP_CHANNELS)),
+    ]
+    most = 0
     with store.writing() as connection:
-        for table, which in ((alerts, old_alerts), (incidents, old)):
-            ids = connection.execute(which).scalars().all()
+        for table, key, which in doomed:
+            ids = connection.execute(select(key).where(which).limit(_CHUNK)).scalars().all()
             if ids:
-                connection.execute(delete(table).where(table.c.id.in_(ids)))
-            removed += len(ids)
-    return removed
+                connection.execute(delete(table).where(key.in_(ids)))
+            most = max(most, len(ids))
+    return most == _CHUNK
+
+
+def _ago(store: Database, age: timedelta) -> ColumnElement[datetime]:
+    return store.dialect.now_plus(-age.total_seconds())
 
 
 def _move(connection: Connection, held: Held, last_id: int | None) -> bool:

@@ -180,6 +180,10 @@ def test_what_a_channel_refused_for_a_while_is_told_later_and_once(tmp_path: Pat
             trigger(urls, "worse", RunState.FAILED)
             daemon.wait_for_event("incident.opened", key="failed:worse", seconds=60)
             shown = batchd(config, "alerts")
+            said = [
+                batchd(config, "alerts", *words)
+                for words in (("ack", "1"), ("show", "1"), ("close", "1"), ("show", "99"))
+            ]
             sink.status = 200
             daemon.wait_for_event("alert.recovered", seconds=60)
             assert daemon.stop() == 0
@@ -188,3 +192,6 @@ def test_what_a_channel_refused_for_a_while_is_told_later_and_once(tmp_path: Pat
     assert len(sink.received) == 1
     assert "503" in shown.stdout
     assert "failing" in shown.stdout
+    assert [each.returncode for each in said] == [0, 0, 0, 2]
+    assert "acknowledged" in said[1].stdout
+    assert "there is no incident 99" in said[3].stderr

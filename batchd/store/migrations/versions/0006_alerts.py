@@ -95,6 +95,7 @@ def _alerts() -> None:
         sqlite_where=is_left,
     )
     op.create_index("batchd_alerts_done", "batchd_alerts", ["channel", "done_at"])
+    op.create_index("batchd_alerts_old", "batchd_alerts", ["done_at"])
     op.create_index("batchd_alerts_incident", "batchd_alerts", ["incident_id"])
 
 
