@@ -65,6 +65,8 @@ _AFTER_GRACE = timedelta(seconds=5)
 """What a stop may take after the grace: cancel statements, give runs back, flush."""
 
 _LAST_LINES = timedelta(seconds=2)
+_LAST_MESSAGE = timedelta(seconds=5)
+"""For an alert on its way: one that is cut off goes again at the next start."""
 
 log = get_logger()
 
@@ -260,7 +262,7 @@ class Daemon:
         self._engine.stop(deadline)
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._listening.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
-        self._alerting.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
+        self._alerting.stop(min(deadline, self._clock.monotonic() + _LAST_MESSAGE.total_seconds()))
         self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
 
     def _leave_at(self, deadline: float, code: ExitCode) -> None:

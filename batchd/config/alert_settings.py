@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
 
 from batchd.config.section import Positive, Section
 from batchd.domain.queue import Rate, parse_rate
 from batchd.jobs.params import Duration
+
+_LARGEST_FACTOR = 1_000
 
 AlertWord = Literal[
     "failed",
@@ -32,6 +34,13 @@ def _rate(value: object) -> object:
     return value if isinstance(value, Rate) else parse_rate(str(value))
 
 
+def _factor(value: float) -> float:
+    if value and not 1 < value <= _LARGEST_FACTOR:
+        raise ValueError(f"must be more than 1 and at most {_LARGEST_FACTOR}, or 0 for no such limit")
+    return value
+
+
+Factor = Annotated[float, AfterValidator(_factor)]
 Words = list[Annotated[AlertWord, BeforeValidator(_word)]]
 MessageRate = Annotated[Rate, BeforeValidator(_rate), WithJsonSchema({"type": "string", "examples": ["20/1h"]})]
 
@@ -66,12 +75,10 @@ class AlertsSection(Section):
         "began in time and goes on is not missed.",
     )
     max_duration: Positive | None = Field(None, description="`too_long`: longest run. No such limit when unset.")
-    p99_factor: float | None = Field(
+    p99_factor: Factor = Field(
         3.0,
-        gt=1,
-        le=1000,
         description="`too_long`: also a run that takes so many times what 99 of 100 of the job's runs took (its last "
-        "100 successes, from 20 on).",
+        "100 successes, from 20 on). 0: no such limit.",
     )
     p99_least: Positive = Field(
         timedelta(minutes=1), description="No run below this is too long by `p99_factor`, however fast they were."
@@ -88,8 +95,9 @@ class AlertsSection(Section):
     group_wait: Duration = Field(
         timedelta(seconds=10), description="How long an alert waits for others that go in the same message."
     )
-    remind_every: Positive | None = Field(
-        timedelta(days=1), description="How often an open incident that nobody has acknowledged is told again."
+    remind_every: Duration = Field(
+        timedelta(days=1),
+        description='How often an open incident that nobody has acknowledged is told again. "0s": never.',
     )
     check_every: Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(minutes=10))] = Field(
         timedelta(seconds=10), description="How often the daemon looks for what no event tells: `missed`, `too_long`, …"
@@ -110,7 +118,7 @@ class JobAlertsSection(Section):
     to: list[str] | None = Field(None, description="Channels that are told.")
     grace: Positive | None = Field(None, description="See `[alerts]`; of kind `external` its own `grace` comes first.")
     max_duration: Positive | None = Field(None, description="See `[alerts]`.")
-    p99_factor: float | None = Field(None, gt=1, le=1000, description="See `[alerts]`.")
+    p99_factor: Factor | None = Field(None, description="See `[alerts]`.")
     p99_least: Positive | None = Field(None, description="See `[alerts]`.")
     ping: str | dict[str, str] | None = Field(
         None,

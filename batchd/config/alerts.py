@@ -56,7 +56,7 @@ class AlertsReader:
             queues=section.queues,
             daemon_silence=section.daemon_silence,
             group_wait=section.group_wait,
-            remind_every=section.remind_every,
+            remind_every=section.remind_every or None,
             check_every=section.check_every,
             keep_trying=section.keep_trying,
             keep_for=section.keep_for,
@@ -70,7 +70,7 @@ class AlertsReader:
             to=tuple(section.channels) if section.to is None else tuple(dict.fromkeys(section.to)),
             grace=section.grace,
             max_duration=section.max_duration,
-            p99_factor=section.p99_factor,
+            p99_factor=section.p99_factor or None,
             p99_least=section.p99_least,
         )
 
@@ -86,7 +86,7 @@ class AlertsReader:
             to=usual.to if said.to is None else tuple(dict.fromkeys(said.to)),
             grace=said.grace or usual.grace,
             max_duration=said.max_duration or usual.max_duration,
-            p99_factor=said.p99_factor or usual.p99_factor,
+            p99_factor=usual.p99_factor if said.p99_factor is None else said.p99_factor or None,
             p99_least=said.p99_least or usual.p99_least,
         )
 

@@ -34,7 +34,7 @@ _SHORTEST_SECRET = 16
 _VERSION = 1
 _MOST_BLOCKS = 20
 _SLACK_TEXT = 2_900
-_DISCORD_TEXT = 1_900
+_DISCORD_TEXT = 1_700
 _OWN_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length", "host")
 _GREEN, _GREY, _RED = 0x1A7F37, 0x57606A, 0xB42318
 

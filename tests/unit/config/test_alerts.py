@@ -54,6 +54,17 @@ def test_a_job_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
     assert alerts.policy_of("other") == alerts.policy
 
 
+def test_nought_turns_a_limit_and_reminders_off(tmp_path: Path) -> None:
+    """In [alerts] and for one job."""
+    text = '[alerts]\np99_factor = 0\nremind_every = "0s"\n' + _JOB + "alerts = { p99_factor = 5 }\n"
+    alerts = load(tmp_path, text).alerts
+    assert alerts.policy.p99_factor is None
+    assert alerts.remind_every is None
+    assert alerts.policy_of("nightly").p99_factor == 5
+    back = load(tmp_path, _JOB + "alerts = { p99_factor = 0 }\n").alerts
+    assert (back.policy.p99_factor, back.policy_of("nightly").p99_factor) == (3, None)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -71,6 +82,7 @@ def test_a_job_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
         (_JOB + "alerts = { ping = {} }\n", "names no URL"),
         ("[defaults]\nalerts = { on = [] }\n", "what holds for all jobs stands in [alerts]"),
         ("[alerts]\ngrase = '1m'\n", "unknown key; did you mean 'grace'?"),
+        ("[alerts]\np99_factor = 0.5\n", "must be more than 1 and at most 1000, or 0"),
         ("[alerts]\ndaemon_silence = '5s'\n", "must be at least"),
         ("[alerts.queues]\ncritcal = '5s'\n[queues.critical]\n", "did you mean 'critical'?"),
         (_OPS, "[alerts.channels.ops] type: sends mail, and there is no [mail]"),
