@@ -125,12 +125,19 @@ def _expanded(path: Path) -> Iterator[Path]:
         yield from sorted(inner for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
         return
     yield path
-    if path.suffix in {".timer", ".service"}:
-        beside = [path.with_suffix(".service")] if path.suffix == ".timer" else []
-        for unit in (path, *beside):
-            if unit is path or unit.is_file():
-                yield from [unit] if unit is not path else []
-                yield from sorted(unit.with_name(f"{unit.name}.d").glob("*.conf"))
+    if path.suffix not in {".timer", ".service"}:
+        return
+    yield from _drop_ins(path)
+    if path.suffix == ".timer":
+        template = f"{path.stem.partition('@')[0]}@.service"
+        for service in (path.with_suffix(".service"), path.with_name(template)):
+            if service.is_file():
+                yield service
+                yield from _drop_ins(service)
+
+
+def _drop_ins(unit: Path) -> Iterator[Path]:
+    yield from sorted(unit.with_name(f"{unit.name}.d").glob("*.conf"))
 
 
 def _content(path: Path) -> bytes:

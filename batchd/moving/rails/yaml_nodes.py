@@ -18,6 +18,8 @@ from batchd.moving.rails.erb import Erb, without_erb
 
 _MOST_VALUES = 50_000
 _MOST_DEPTH = 60
+_MOST_BRACKETS = 100
+_MOST_CHARACTERS = 2_000_000
 _INTEGER = re.compile(r"[-+]?\d[\d_]{0,17}")
 _FLOAT = re.compile(r"[-+]?(?:\d[\d_]*)?\.\d+(?:[eE][-+]?\d{1,2})?")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -112,6 +114,8 @@ class Document:
 
 def read_yaml(source: Source) -> Document:
     """Return the document, its documents merged into one where there are several; raises UsageError."""
+    if len(source.text) > _MOST_CHARACTERS or _is_too_deep(source.text):
+        raise UsageError(f"{source.name}: not YAML that batchd reads: it is too large or too deep")
     erb = without_erb(source.text)
     document = Document(source, Node({}, 1), source.text.split("\n"), erb)
     builder = _Builder(erb, document.duplicates)
@@ -129,6 +133,21 @@ def read_yaml(source: Source) -> Document:
     elif all(isinstance(root.value, dict) for root in roots):
         document.root = Node({key: node for root in roots for key, node in root.value.items()}, 1)
     return document
+
+
+def _is_too_deep(text: str) -> bool:
+    """Return whether brackets or dashes nest deeper than any schedule does: PyYAML would take minutes over them."""
+    depth = 0
+    for match in re.finditer(r"[\[{\]}]|(?:- ?){50,}|(?:\? ?){50,}", text):
+        bracket = match.group()
+        if len(bracket) > 1:
+            if "- -" in bracket or "? ?" in bracket:
+                return True
+            continue
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        if depth > _MOST_BRACKETS:
+            return True
+    return False
 
 
 def unsymboled(text: Any) -> Any:

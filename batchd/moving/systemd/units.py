@@ -66,10 +66,18 @@ def read_units(sources: Iterable[Source]) -> dict[str, Unit]:
     pieces.sort(key=lambda piece: _DROP_IN.search(piece[0]) is not None)  # drop-ins last, else in their order
     for path, place, lines in pieces:
         match = _DROP_IN.search(path)
-        name = match[1] if match else PurePath(path).name
+        name = match[1] if match else _unit_name(path, lines)
         unit = units.setdefault(name, Unit(name, place))
         _read(unit, place, lines)
     return units
+
+
+def _unit_name(path: str, lines: list[str]) -> str:
+    """Return the unit's name; one that came through a pipe has none, and its sections say what it is."""
+    name = PurePath(path).name
+    if PurePath(path).suffix in {".timer", ".service"}:
+        return name
+    return f"{'unit' if name == '-' else name}.{'timer' if '[Timer]' in map(str.strip, lines) else 'service'}"
 
 
 def _pieces(source: Source) -> Iterator[tuple[str, Place, list[str]]]:

@@ -38,7 +38,7 @@ _JOINERS = st.sampled_from(["\n", "", " ", "\r\n"])
 
 
 @pytest.mark.parametrize("system", _READERS)
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(pieces=_TEXTS, joiner=_JOINERS)
 def test_any_text_becomes_a_config_or_a_message(system: System, pieces: list[str], joiner: str) -> None:
     """No input of any form ends in a traceback, and what comes out is always a config without a problem."""
