@@ -50,6 +50,7 @@ test: setup
 	$(TEST_TEMP) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(PYTEST)
 
 stress: setup
+	BATCHD_TEST_CRON=full $(BIN)/python -m pytest -q --timeout 3600 tests/unit/moving/test_crontab_fires.py
 	BATCHD_TEST_BLOWS=all $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/e2e/test_contract_*.py tests/e2e/test_mail.py
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
 

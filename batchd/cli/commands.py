@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "schema": Entry("check", "schema", "Print the JSON Schema of the config, for editors."),
         "kinds": Entry("check", "kinds", "Explain the kinds of jobs, their parameters and an example."),
         "next": Entry("check", "next_fires", "Print the coming fire times, in local time and in UTC."),
+        "convert": Entry("convert", "convert", "Move in: write a crontab, timers, schedule.rb, … as a config."),
     },
     "Jobs and runs": {
         "jobs": Entry("inspect", "jobs", "List the jobs: next run, last state, duration."),

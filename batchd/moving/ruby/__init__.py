@@ -1,0 +1,1 @@
+"""Ruby, read and never run: as much of its syntax as a schedule.rb has."""

@@ -1,0 +1,1 @@
+"""systemd: timers and the services that they start, with drop-ins."""
