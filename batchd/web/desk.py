@@ -12,6 +12,7 @@ from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
+from batchd.web.counts import Counts
 from batchd.web.health import Health
 
 P = ParamSpec("P")
@@ -56,6 +57,7 @@ class Desk:
     health: Health
     clock: Clock
     mask: Callable[[Any], Any]
+    counts: Counts = field(default_factory=Counts)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="batchd-web")
