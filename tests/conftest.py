@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.canary import CANARY
 from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
 from tests.support.stores import StoreTemplates
+from tests.support.web import Surface, opened_surface
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
 hypothesis.settings.load_profile("batchd")
@@ -98,3 +100,25 @@ def database(database_url: str) -> Iterator[Database]:
     opened = open_database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def surface(request: pytest.FixtureRequest) -> Iterator[Surface]:
+    """The HTTP application on a store with its tables, a client on it and a token of each role."""
+    with _surface_on(
+        request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def surface_on_sqlite(sqlite_url: str) -> Iterator[Surface]:
+    """The same on SQLite alone, for what no database has a part in."""
+    with _surface_on(sqlite_url) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def _surface_on(url: str) -> Iterator[Surface]:
+    with contextlib.closing(open_database(url)) as store, opened_surface(store) as opened:
+        yield opened

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 import click
 
-from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, plain_text, say
+from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, plain_text, say
 from batchd.cli.session import complete_job, config_option, open_config, open_store
 from batchd.cli.text import cleaned, moment
 from batchd.cli.types import IncidentId
@@ -17,6 +17,7 @@ from batchd.clock import SystemClock
 from batchd.config.load import Config
 from batchd.db.engine import Database
 from batchd.domain.alert import AlertRule
+from batchd.domain.jsonable import jsonable
 from batchd.errors import BatchdError, ExitCode, UsageError
 from batchd.store import incidents, meta
 from batchd.store.incidents import ChannelView, IncidentDetail, IncidentFilter, IncidentView

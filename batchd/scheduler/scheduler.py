@@ -12,6 +12,7 @@ from batchd.scheduler.apscheduler_bridge import AlarmClock
 from batchd.scheduler.planner import Planner
 from batchd.scheduler.pruner import Pruner
 from batchd.store.history import Retention
+from batchd.telemetry.meters import Meters
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class Scheduler:
         clock: Clock,
         *,
         on_planned: Callable[[], None] | None = None,
+        meters: Meters | None = None,
     ) -> None:
-        self._planner = Planner(store, on_planned)
+        self._planner = Planner(store, on_planned, meters)
         self._alarm = AlarmClock(store, self._planner.plan, clock)
         self._pruner = Pruner(store, settings.retention, clock)
 
@@ -47,6 +49,11 @@ class Scheduler:
     def last_pass_at(self) -> datetime | None:
         """When the last pass that succeeded began, or None before the first; for health."""
         return self._alarm.last_pass_at
+
+    @property
+    def last_pass_end(self) -> float:
+        """When the last pass that succeeded was over (monotonic seconds; 0 before the first)."""
+        return self._alarm.last_pass_end
 
     def queue_reboots(self, began_at: datetime) -> None:
         """Queue the `@reboot` jobs of a daemon that began then; asked again, nothing is queued twice."""

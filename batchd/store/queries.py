@@ -222,8 +222,8 @@ def job_names(database: Database) -> tuple[str, ...]:
         return tuple(connection.scalars(statement))
 
 
-def jobs(database: Database) -> tuple[JobView, ...]:
-    """Return every job that the config has, by name, each with its newest run."""
+def jobs(database: Database, *, only: str | None = None) -> tuple[JobView, ...]:
+    """Return every job that the config has, by name, each with its newest run; or only the one of that name."""
     newest = (
         select(func.max(runs.c.id)).where(runs.c.schedule_id == schedules.c.id).correlate(schedules).scalar_subquery()
     )
@@ -234,6 +234,8 @@ def jobs(database: Database) -> tuple[JobView, ...]:
         newest.label("newest"),
     ]
     statement = select(*own).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.id)
+    if only is not None:
+        statement = statement.where(schedules.c.id == only)
     with database.reading() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
         newest_runs = _runs_by_id(connection, [row["newest"] for row in rows if row["newest"] is not None])
@@ -285,22 +287,26 @@ def run_detail(database: Database, run_id: int, *, lines: int = 100) -> RunDetai
 
 def alive_workers(database: Database) -> tuple[WorkerView, ...]:
     """Return the daemons that are alive."""
+    return tuple(worker for worker in listed_workers(database) if worker.is_alive)
+
+
+def listed_workers(database: Database) -> tuple[WorkerView, ...]:
+    """Return the daemons, the one that was heard of last first."""
     with database.reading() as connection:
-        now = connection.execute(select(database.dialect.now())).scalar_one()
-        return tuple(worker for worker in _workers(connection, now) if worker.is_alive)
+        return _workers(connection, _now(connection, database))
 
 
 def listed_queues(database: Database) -> tuple[QueueView, ...]:
     """Return every queue that has unfinished runs or is paused, by name."""
     with database.reading() as connection:
-        now = connection.execute(select(database.dialect.now())).scalar_one()
+        now = _now(connection, database)
         return _queues(connection, now)
 
 
 def store_status(database: Database) -> StoreStatus:
     """Return who is alive, what waits and for how long, and what became of the last 24 hours' runs."""
     with database.reading() as connection:
-        now = connection.execute(select(database.dialect.now())).scalar_one()
+        now = _now(connection, database)
         due = select(func.min(schedules.c.next_run_at)).where(
             schedules.c.next_run_at <= now, schedules.c.paused_at.is_(None), schedules.c.removed_at.is_(None)
         )
@@ -320,6 +326,10 @@ def store_status(database: Database) -> StoreStatus:
             broken_jobs=tuple(connection.scalars(broken.order_by(schedules.c.id))),
             listeners=listeners.views(connection, database),
         )
+
+
+def _now(connection: Connection, database: Database) -> datetime:
+    return connection.execute(select(database.dialect.now())).scalar_one()
 
 
 def _oldest_ready(now: datetime) -> Select[Any]:
