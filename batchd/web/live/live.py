@@ -1,0 +1,98 @@
+"""The room's one object: the hub, its reader and the store, wired; and what listeners ask the store for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
+
+from batchd.clock import Clock
+from batchd.db.engine import Database
+from batchd.domain.position import Position
+from batchd.store import feed, listeners, queries
+from batchd.store.queries import RunView
+from batchd.web.live.feed_reader import FeedReader
+from batchd.web.live.frames import Frame, Wanted, frame_of
+from batchd.web.live.hub import Hub
+
+NAME = "http events"
+"""Under which the store knows that somebody wants to hear of runs that start."""
+
+_PAGE = 500
+_AT_ONCE = 4
+"""Listeners that are given what they missed at once; after a restart all of them come together."""
+
+_MOST_CHANGES_BEHIND = 50_000
+_STOP_WITHIN = 2.0
+
+T = TypeVar("T")
+
+
+class Live:
+    """Feeds every listener of this process. Made and used on the event loop's thread."""
+
+    def __init__(self, store: Database, clock: Clock, *, most: int) -> None:
+        self.clock = clock
+        self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.hub = Hub(most=most)
+        self._reader = FeedReader(store, self.hub, self._on_loop, clock)
+        self.hub.wake_reader = self._reader.wake
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def start(self) -> None:
+        """Begin; call it within the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._reader.start()
+
+    async def stop(self) -> None:
+        """Let all listeners go, each with a whole answer, and end the reader."""
+        self.hub.close()
+        deadline = self.clock.monotonic() + _STOP_WITHIN
+        self._reader.request_stop()
+        await asyncio.to_thread(self._reader.stop, deadline)
+        self._reader.close()
+
+    def register(self) -> None:
+        """Have the store tell of runs that start as well; blocks. Again from time to time, or it forgets."""
+        listeners.wish_for_starts(self._store, NAME)
+
+    async def run(self, run_id: int) -> RunView | None:
+        """Return the run as it stands."""
+        return await self._asked(queries.find_run, self._store, run_id)
+
+    async def is_resumable(self, since: Position, start: Position) -> bool:
+        """Whether everything between both places is there still, and not too much."""
+        if start.changes - since.changes > _MOST_CHANGES_BEHIND or since.changes > start.changes:
+            return False
+        if since.changes == start.changes:
+            return True
+        oldest = await self._asked(self._oldest_change)
+        return oldest is not None and oldest <= since.changes + 1
+
+    async def missed(self, since: Position, start: Position, wanted: Wanted) -> AsyncGenerator[list[Frame]]:
+        """Yield what lies between both places and is wanted, a page at a time."""
+        reached = since
+        while reached.is_behind(start):
+            frames, reached = await self._asked(self._page, reached, start, wanted)
+            yield frames
+
+    def _page(self, since: Position, start: Position, wanted: Wanted) -> tuple[list[Frame], Position]:
+        with self._store.reading() as connection:
+            page = feed.between(connection, since, start, _PAGE, run_id=wanted.run_id)
+        frames = [frame_of(placed) for placed in page.found]
+        return [frame for frame in frames if wanted.takes(frame)], page.reached
+
+    def _oldest_change(self) -> int | None:
+        with self._store.reading() as connection:
+            return feed.oldest_change(connection)
+
+    async def _asked(self, function: Callable[..., T], *given: Any) -> T:
+        async with self._room:
+            return await asyncio.to_thread(function, *given)
+
+    def _on_loop(self, function: Callable[..., None], *given: Any) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and every listener with it
+            self._loop.call_soon_threadsafe(function, *given)
