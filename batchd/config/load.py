@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from batchd.config.document import parse, read_text
+from batchd.config.exports import ExportsSection, read_exports
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.http import read_http
 from batchd.config.jobs import JobReader, ReadJob, secret_fields
@@ -32,6 +33,7 @@ from batchd.config.settings import (
 from batchd.config.substitution import Substitution
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import dialect_of, file_of, secrets_in
+from batchd.domain.exporting import ExportSettings
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError, ParamsInvalid
@@ -39,7 +41,7 @@ from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 from batchd.mail.delivery import MailSettings
 
-_SECTIONS = ("daemon", "store", "databases", "mail", "http", "log", "queues", "defaults", "jobs")
+_SECTIONS = ("daemon", "store", "databases", "mail", "http", "exports", "log", "queues", "defaults", "jobs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -61,6 +63,7 @@ class Config:
     params: Mapping[str, JsonObject]
     mail: MailSettings | None
     http: HttpSettings | None
+    exports: ExportSettings | None
     import_path: tuple[Path, ...]
     defaults: Mapping[str, Any]
     places: Problems = field(repr=False)
@@ -136,6 +139,8 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
+    whole = [(job.definition, job.params) for job in complete]
+    exports = read_exports(settings, state, folder, whole, jobs, problems)
     problems.raise_if_any()
     complete = reader.with_followers(complete)
     return Config(
@@ -150,6 +155,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         params={job.definition.name: job.params for job in complete},
         mail=mail,
         http=http,
+        exports=exports,
         import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
         defaults=defaults,
         places=problems,
@@ -222,6 +228,7 @@ def _names_at(place: tuple[str, ...]) -> list[str]:
         "store": StoreSettings,
         "mail": MailSection,
         "http": HttpSection,
+        "exports": ExportsSection,
         "log": LogSettings,
     }
     model = models.get(place[0])

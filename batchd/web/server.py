@@ -18,6 +18,8 @@ from batchd.store import queries
 from batchd.telemetry.logs import get_logger
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
+from batchd.web.exports.upkeep import keep_tidy
+from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
 _LOOK_EVERY = timedelta(seconds=5)
@@ -52,7 +54,7 @@ def serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: C
 async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
     server = _Server(
         uvicorn.Config(
-            create_app(desk),
+            Abortable(create_app(desk)),
             loop="asyncio",
             http="h11",
             ws="none",
@@ -85,13 +87,14 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    looks = asyncio.create_task(_watch_store(desk))
+    sides = [asyncio.create_task(side) for side in (_watch_store(desk), desk.live.serve(desk.stopping), keep_tidy(desk))]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
         await server.serve(sockets=[listener])
     finally:
         stop()
-        looks.cancel()
+        for side in sides:
+            side.cancel()
         desk.close()
 
 

@@ -87,7 +87,7 @@ def serving(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> Any:
-        await live.start()
+        live.start()
         yield
 
     app = Starlette(routes=[Route("/events", all_events), Route("/runs/{id}/events", run_events)], lifespan=lifespan)

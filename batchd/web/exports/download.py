@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import PurePath
 from urllib.parse import quote
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from batchd.clock import Clock
@@ -31,10 +32,12 @@ _TYPES = {
 }
 
 
-class Download:
+class Download(Response):
     """The answer with the file, which it closes. Knows HEAD, one range, If-Range, If-Match and If-None-Match."""
 
     def __init__(self, file: ExportFile, clock: Clock, patience: timedelta = PATIENCE) -> None:
+        self.status_code = 200
+        self.background = None
         self._file = file
         self._clock = clock
         self._patience = patience

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batchd.domain.position import Position
@@ -58,7 +59,7 @@ class Story:
         return []
 
 
-class EventStream:
+class EventStream(Response):
     """The answer to one listener. `is_allowed` is asked from time to time whether it may go on."""
 
     def __init__(
@@ -72,6 +73,8 @@ class EventStream:
         when_full: ASGIApp,
         times: StreamTimes | None = None,
     ) -> None:
+        self.status_code = 200
+        self.background = None
         self._live = live
         self._wanted = wanted
         self._since = since

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.domain.position import Position
+from batchd.errors import BatchdError
 from batchd.store import feed, listeners, queries
 from batchd.store.queries import RunView
+from batchd.telemetry.logs import get_logger
 from batchd.web.live.feed_reader import FeedReader
 from batchd.web.live.frames import Frame, Wanted, frame_of
 from batchd.web.live.hub import Hub
@@ -20,11 +22,15 @@ NAME = "http events"
 """Under which the store knows that somebody wants to hear of runs that start."""
 
 _PAGE = 500
+_HIGHEST = 2**63 - 1
 _AT_ONCE = 4
 """Listeners that are given what they missed at once; after a restart all of them come together."""
 
 _MOST_CHANGES_BEHIND = 50_000
 _STOP_WITHIN = 2.0
+_WISH_EVERY_SECONDS = 60.0
+
+log = get_logger()
 
 T = TypeVar("T")
 
@@ -41,10 +47,23 @@ class Live:
         self.hub.wake_reader = self._reader.wake
         self._room = asyncio.Semaphore(_AT_ONCE)
 
-    async def start(self) -> None:
-        """Begin; call it within the event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._reader.start()
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Keep the store telling of runs that start, until the server stops; then let all listeners go."""
+        self.start()
+        while not stopping.is_set():
+            try:
+                await asyncio.to_thread(listeners.wish_for_starts, self._store, NAME)
+            except BatchdError as error:
+                log.warning("loop.failed", loop="feed-wish", failures=1, reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), _WISH_EVERY_SECONDS)
+        await self.stop()
+
+    def start(self) -> None:
+        """Begin, if it has not begun yet; within the event loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._reader.start()
 
     async def stop(self) -> None:
         """Let all listeners go, each with a whole answer, and end the reader."""
@@ -54,13 +73,13 @@ class Live:
         await asyncio.to_thread(self._reader.stop, deadline)
         self._reader.close()
 
-    def register(self) -> None:
-        """Have the store tell of runs that start as well; blocks. Again from time to time, or it forgets."""
-        listeners.wish_for_starts(self._store, NAME)
-
     async def run(self, run_id: int) -> RunView | None:
         """Return the run as it stands."""
         return await self._asked(queries.find_run, self._store, run_id)
+
+    async def has_news(self, since: Position, run_id: int) -> bool:
+        """Whether anything of a run that is over lies behind the place."""
+        return await self._asked(self._has_more, since, run_id)
 
     async def is_resumable(self, since: Position, start: Position) -> bool:
         """Whether everything between both places is there still, and not too much."""
@@ -83,6 +102,10 @@ class Live:
             page = feed.between(connection, since, start, _PAGE, run_id=wanted.run_id)
         frames = [frame_of(placed) for placed in page.found]
         return [frame for frame in frames if wanted.takes(frame)], page.reached
+
+    def _has_more(self, since: Position, run_id: int) -> bool:
+        with self._store.reading() as connection:
+            return bool(feed.between(connection, since, Position(_HIGHEST, _HIGHEST), 1, run_id=run_id).found)
 
     def _oldest_change(self) -> int | None:
         with self._store.reading() as connection:

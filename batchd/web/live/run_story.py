@@ -16,7 +16,7 @@ from batchd.web.live.live import Live
 LINES_COME_WITHIN = timedelta(seconds=3)
 """Daemons write a run's lines every second, so the last ones come behind its end."""
 
-_SURELY_WRITTEN_AFTER = timedelta(minutes=1)
+SURELY_WRITTEN_AFTER = timedelta(minutes=1)
 
 Extras = Callable[[RunView], Awaitable[Mapping[str, Mapping[str, Any]]]]
 
@@ -74,7 +74,7 @@ class RunStory(Story):
         if not run.is_final or self.ends_at is not None:
             return []
         ended_at = run.finished_at or self._live.clock.now()
-        has_all = self._live.clock.now() - ended_at > _SURELY_WRITTEN_AFTER
+        has_all = self._live.clock.now() - ended_at > SURELY_WRITTEN_AFTER
         self.ends_at = self._live.clock.monotonic() + (0 if has_all else LINES_COME_WITHIN.total_seconds())
         extras = {} if self._extras is None else await self._extras(run)
         return [message(name, data) for name, data in extras.items()]
