@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batchd.config.problems import Problems
-from batchd.domain.exporting import ExportSettings, ExportSource
+from batchd.domain.exporting import ExportJob, ExportSettings, ExportSource
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.jobs.params import Duration, NotBlank, SqlName
 
@@ -39,7 +39,9 @@ class ExportSourceSection(BaseModel):
         [], description="Columns by which a request may narrow the rows: by values, which are bound and never SQL."
     )
     formats: list[ExportFormat] = Field(
-        ["csv", "csv.gz", "ndjson", "ndjson.gz"], min_length=1, description="Formats to choose from; the first is usual."
+        ["csv", "csv.gz", "ndjson", "ndjson.gz"],
+        min_length=1,
+        description="Formats to choose from; the first is usual.",
     )
     escape_formulas: bool = Field(
         True, description="Put an apostrophe before texts of a CSV file that a spreadsheet would take for a formula."
@@ -86,7 +88,7 @@ def read_exports(
     if section is None:
         return None
     known = {definition.name: (definition, params) for definition, params in jobs}
-    paths = {}
+    offered = {}
     for name in section.jobs:
         if name not in named:
             problems.add_named(("exports", "jobs"), f"there is no [jobs.{name}]", name, named)
@@ -95,7 +97,7 @@ def read_exports(
             if definition.kind != KIND:
                 problems.add(("exports", "jobs"), f"[jobs.{name}] is a {definition.kind}, not a {KIND}")
             else:
-                paths[name] = str(_absolute(folder, str(params["path"])))
+                offered[name] = ExportJob(str(_absolute(folder, str(params["path"]))), dict(definition.params))
     for name, source in section.sources.items():
         if source.database not in settings.databases:
             said = f"there is no [databases.{source.database}]"
@@ -106,7 +108,7 @@ def read_exports(
         key_file=str(whole_state / _KEY_FILE),
         keep_for=section.keep_for,
         link_valid_for=section.link_valid_for,
-        jobs=paths,
+        jobs=offered,
         sources=_sources(section.sources),
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from batchd.config.document import parse, read_text
 from batchd.config.exports import ExportsSection, read_exports
@@ -26,7 +26,6 @@ from batchd.config.settings import (
     JobSettings,
     LogSettings,
     MailSection,
-    Section,
     Settings,
     StoreSettings,
 )
@@ -223,7 +222,7 @@ def _settings(document: Mapping[str, Any], problems: Problems) -> Settings:
 
 
 def _names_at(place: tuple[str, ...]) -> list[str]:
-    models: dict[str, type[Section]] = {
+    models: dict[str, type[BaseModel]] = {
         "daemon": DaemonSettings,
         "store": StoreSettings,
         "mail": MailSection,

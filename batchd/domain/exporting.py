@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from batchd.domain.job import JsonObject
+
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
@@ -23,8 +25,16 @@ class ExportSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportJob:
+    """A job that is offered: the whole path that its files are named by, and its params as they are stored."""
+
+    path: str
+    params: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """`[exports]`, checked. `jobs` are those that are offered, each with the path that its files are named by.
+    """`[exports]`, checked. `jobs` are those that are offered.
 
     `folder` is where the files of `sources` go, as a whole path. `key_file` holds the key that links are signed with;
     it is made when it is first needed.
@@ -34,7 +44,7 @@ class ExportSettings:
     key_file: str
     keep_for: timedelta
     link_valid_for: timedelta
-    jobs: Mapping[str, str] = field(default_factory=dict)
+    jobs: Mapping[str, ExportJob] = field(default_factory=dict)
     sources: Mapping[str, ExportSource] = field(default_factory=dict)
 
     def file_of(self, source: str, run_id: int | str, format_name: str) -> str:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -28,6 +28,7 @@ from batchd.web.layers import BodyLimit, Headers, HostCheck, address_of
 from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
+from batchd.web.scrapes import Scrapes
 
 STATIC = Path(__file__).parent / "static"
 
@@ -57,6 +58,7 @@ def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlett
     )
     app.state.desk = desk
     app.state.gate = door.gate
+    app.state.scrapes = Scrapes()
     return app
 
 
@@ -89,6 +91,11 @@ class _Door:
 
         async def enter(request: Request) -> Response:
             endpoint = by_method["GET" if request.method == "HEAD" else request.method]
+            answer = await guarded(request, endpoint)
+            self._desk.counts.requests[endpoint.path, answer.status_code] += 1
+            return answer
+
+        async def guarded(request: Request, endpoint: Endpoint) -> Response:
             try:
                 return await self._answer(request, endpoint)
             except Problem as problem:
@@ -136,6 +143,9 @@ class _Door:
         if problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
             address = address_of(request, self._desk.settings.trusted_proxies)
             log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
+            self._desk.counts.denied[problem.code] += 1
+        if endpoint.page and problem.status is HTTPStatus.UNAUTHORIZED and request.method in {"GET", "HEAD"}:
+            return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
         return problem.response()
 
 

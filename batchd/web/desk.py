@@ -13,6 +13,7 @@ from batchd.db.engine import Database
 from batchd.domain.exporting import ExportSettings
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
+from batchd.web.counts import Counts
 from batchd.web.health import Health
 from batchd.web.live.live import Live
 
@@ -58,6 +59,7 @@ class Desk:
     health: Health
     clock: Clock
     mask: Callable[[Any], Any]
+    counts: Counts = field(default_factory=Counts)
     exports: ExportSettings | None = None
     live: Live = field(init=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

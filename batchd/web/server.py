@@ -14,7 +14,7 @@ from datetime import timedelta
 import uvicorn
 
 from batchd.errors import BatchdError
-from batchd.store import queries
+from batchd.store import meta
 from batchd.telemetry.logs import get_logger
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
@@ -87,7 +87,9 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    sides = [asyncio.create_task(side) for side in (_watch_store(desk), desk.live.serve(desk.stopping), keep_tidy(desk))]
+    sides = [
+        asyncio.create_task(side) for side in (_watch_store(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
+    ]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
         await server.serve(sockets=[listener])
@@ -114,7 +116,7 @@ async def _watch_store(desk: Desk) -> None:
     """Ask the store again and again, so that /readyz knows without asking."""
     while not desk.stopping.is_set():
         with contextlib.suppress(BatchdError):
-            await desk.ask_store(queries.database_time)
+            await desk.ask_store(meta.database_time)
             desk.health.answered()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(desk.stopping.wait(), _LOOK_EVERY.total_seconds())

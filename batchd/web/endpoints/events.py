@@ -14,7 +14,7 @@ from batchd.domain.position import Position, parse_position
 from batchd.errors import BatchdError
 from batchd.store.queries import RunView
 from batchd.web.call import Call, Document, Endpoint
-from batchd.web.exports.links import download_of
+from batchd.web.exports.handing_out import as_event, link_to
 from batchd.web.live.event_stream import EventStream, Story
 from batchd.web.live.frames import Wanted
 from batchd.web.live.run_story import SURELY_WRITTEN_AFTER, RunStory
@@ -26,8 +26,6 @@ _RESUME = "Last-Event-ID"
 _FULL_RETRY_AFTER = timedelta(seconds=10)
 _MOST_NAMES = 50
 
-_Names = Field([], max_length=_MOST_NAMES)
-
 
 class OfRun(BaseModel):
     """Which of a run's events."""
@@ -35,12 +33,14 @@ class OfRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     event: list[str] = Field(
-        [], max_length=_MOST_NAMES, description="`state`, `log`, `progress`, or a name such as `run.retrying`. All if unset."
+        [],
+        max_length=_MOST_NAMES,
+        description="`state`, `log`, `progress`, or a name such as `run.retrying`. All if unset.",
     )
     after: str | None = Field(
         None,
         pattern=r"^\d{1,19}-\d{1,19}$",
-        description="Go on behind this place, an event's id; for a client that cannot send `Last-Event-ID`, which wins.",
+        description="Go on behind this place, an event's id. `Last-Event-ID` wins.",
     )
 
 
@@ -71,8 +71,8 @@ async def run_events(call: Call) -> Response:
         return Response(status_code=HTTPStatus.NO_CONTENT)  # which tells a browser not to come back
 
     async def extras(ended: RunView) -> dict[str, Any]:
-        download = await download_of(call, ended)
-        return {} if download is None else {"download": download}
+        link = await link_to(call, ended)
+        return {} if link is None else {"download": as_event(link)}
 
     def present(seen: RunView) -> Any:
         return call.desk.mask(jsonable(seen))
@@ -104,9 +104,7 @@ def _stream(call: Call, wanted: Wanted, since: Position | None, story: Story) ->
         hint="raise [http] max_listeners",
         headers={"Retry-After": str(int(_FULL_RETRY_AFTER.total_seconds()))},
     )
-    return EventStream(
-        call.desk.live, wanted, since, story, is_allowed=is_allowed, when_full=full.response()
-    )
+    return EventStream(call.desk.live, wanted, since, story, is_allowed=is_allowed, when_full=full.response())
 
 
 def _since(call: Call, after: str | None) -> Position | None:
@@ -125,12 +123,10 @@ def _is_long_over(call: Call, run: RunView) -> bool:
 
 def routes() -> list[Endpoint]:
     """Return the routes of this module."""
-    of_all = Document("events", query=OfAll, problems=(422, 503), media_type=MEDIA_TYPE)
-    of_run = Document("events", query=OfRun, problems=(404, 422, 503), media_type=MEDIA_TYPE)
+    of_all = Document("events", str, query=OfAll, problems=(422, 503), media_type=MEDIA_TYPE)
+    of_run = Document("events", str, query=OfRun, problems=(204, 404, 422, 503), media_type=MEDIA_TYPE)
     path = "/api/v1/runs/{run_id}/events"
     return [
-        Endpoint(
-            "GET", "/api/v1/events", all_events, Access.VIEWER, "Follow everything", stream=True, document=of_all
-        ),
+        Endpoint("GET", "/api/v1/events", all_events, Access.VIEWER, "Follow everything", stream=True, document=of_all),
         Endpoint("GET", path, run_events, Access.VIEWER, "Follow a run", stream=True, document=of_run),
     ]

@@ -16,7 +16,7 @@ from batchd.web.exports.files import NotServed, Place
 
 KIND = "csv_export"
 _PLACE_OF_RUN = "{run_id}"
-_NAMED_BY_SOURCE = re.compile(r"(?P<source>[A-Za-z0-9][A-Za-z0-9_.-]*)-(?P<run>\d+)\.(?P<format>[a-z.]+)", re.ASCII)
+_ROWS = ("database", "table", "query", "where", "columns", "path")
 
 
 class NotOffered(Exception):
@@ -53,13 +53,26 @@ def run_of_source(
 
 
 def is_offered(settings: ExportSettings, run: RunView) -> bool:
-    """Whether the run is an export that the config offers, as far as its row says."""
+    """Whether the run exports what the config offers now: these rows and columns, to a file that is named so.
+
+    A run may have been queued by other ways, with a query or a path of somebody's own.
+    """
     if run.kind != KIND:
         return False
     if run.schedule_id is not None:
-        return run.schedule_id in settings.jobs
+        job = settings.jobs.get(run.schedule_id)
+        return job is not None and all(run.params.get(name) == job.params.get(name) for name in _ROWS)
+    source = source_of(settings, run)
+    return source is not None and _is_of(source, run.params)
+
+
+def source_of(settings: ExportSettings, run: RunView) -> ExportSource | None:
+    """Return the source that the run's path names; None for any other path."""
     path = run.params.get("path")
-    return isinstance(path, str) and PurePosixPath(path).parent == PurePosixPath(settings.folder)
+    for source in settings.sources.values():
+        if any(path == settings.file_of(source.name, _PLACE_OF_RUN, name) for name in source.formats):
+            return source
+    return None
 
 
 def file_of(settings: ExportSettings, run: RunView) -> Place:
@@ -70,18 +83,30 @@ def file_of(settings: ExportSettings, run: RunView) -> Place:
     result = run.result or {}
     path, version = result.get("path"), result.get("version")
     if not is_offered(settings, run) or run.state != RunState.SUCCEEDED.value:
-        raise NotServed("the run has no file to download")
+        raise NotServed("the run has no file that may be downloaded")
     if not isinstance(path, str) or not isinstance(version, str):
         raise NotServed("the run wrote no file, or an older batchd wrote it")
     folder, _, name = path.rpartition("/")
     if run.schedule_id is None:
-        found = _NAMED_BY_SOURCE.fullmatch(name)
-        is_its_own = folder == settings.folder and found is not None and int(found["run"]) == run.id
-        if not is_its_own or found is None or found["source"] not in settings.sources:
-            raise NotServed("the run's file is not where exports are")
+        is_its_own = path == str(run.params["path"]).replace(_PLACE_OF_RUN, str(run.id))
     else:
-        template = PurePosixPath(settings.jobs[run.schedule_id])
-        is_its_own = re.fullmatch(pattern_of(template.name, job=run.schedule_id), name) is not None
-        if folder != str(template.parent) or not is_its_own:
-            raise NotServed("the run's file is not where exports of its job are")
+        template = PurePosixPath(settings.jobs[run.schedule_id].path)
+        is_named_so = re.fullmatch(pattern_of(template.name, job=run.schedule_id), name) is not None
+        is_its_own = is_named_so and folder == str(template.parent)
+    if not is_its_own:
+        raise NotServed("the run's file is not where its export's files are")
     return Place(folder, name, version)
+
+
+def _is_of(source: ExportSource, params: JsonObject) -> bool:
+    """Whether the params ask for no more than the source has."""
+    columns, match = params.get("columns"), params.get("match", {})
+    return (
+        (params.get("database"), params.get("table"), params.get("query"), params.get("where"))
+        == (source.database, source.table, source.query, source.where)
+        and isinstance(columns, list)
+        and bool(columns)
+        and {str(name) for name in columns} <= set(source.columns)
+        and isinstance(match, dict)
+        and match.keys() <= source.filters
+    )
