@@ -6,6 +6,7 @@ it names and of the shape that it says. Streams are let go at once here, for an 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,7 +27,8 @@ from tests.support.web import Surface
 _DOCUMENT = openapi.document()
 _SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT)
 _OPERATIONS = [found.ok() for found in _SCHEMA.get_all_operations()]
-_EXAMPLES = 8
+_EXAMPLES = int(os.environ.get("BATCHD_TEST_API_EXAMPLES", "3"))
+"""Requests for each operation, right ones and wrong ones; `make stress` sends many."""
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def _check(operation: Any, answer: Any) -> None:
     responses = _DOCUMENT["paths"][operation.path][operation.method]["responses"]
     if answer.status_code == 404 and answer.json()["detail"] == "there is no such page":
         return  # what was made up for the path has slashes, and leads elsewhere
-    assert answer.status_code < 500 or answer.status_code == 503 == 0, told
+    assert answer.status_code < 500, told
     assert str(answer.status_code) in responses, told
     content = responses[str(answer.status_code)].get("content")
     if content is None:
