@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from batchd.web.desk import Desk
 
 _CONNECTIONS = 4
+_NICENESS = 10
+"""Planning and running come first: about ten parts of the processor to one, where there is not enough for both."""
+
 _LONGEST_STATEMENT = timedelta(seconds=8)
 
 log = get_logger()
@@ -83,7 +86,8 @@ class _Serving:
         self._modules = modules
 
     def __call__(self, ends: Ends) -> None:
-        """Serve until the control socket ends."""
+        """Serve until the control socket ends, behind the daemon whenever both want the processor."""
+        os.nice(_NICENESS)
         gc.enable()
         _configure_logging(self._config)
         try:
@@ -112,6 +116,7 @@ class _Serving:
             health=Health(ends.pulse, clock),
             clock=clock,
             mask=Masker(config.secrets).masked,
+            exports=config.exports,
         )
         serve(desk, ends.listener, ends.control, self._reread)
 
@@ -120,6 +125,7 @@ class _Serving:
         config = read_again(self._config.folder / self._config.path.name, self._modules)
         _configure_logging(config)
         desk.jobs = ConfigJobs(config)
+        desk.exports = config.exports
         desk.mask = Masker(config.secrets).masked
         if config.http is not None:
             desk.settings = replace(config.http, listen=desk.settings.listen)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from batchd.alerts.catalog import channel_types
-from batchd.config import alert_settings, settings
+from batchd.config import alert_settings, exports, settings
 from batchd.domain.quantities import format_duration
 from batchd.domain.queue import Rate
 from batchd.jobs import catalog
@@ -40,6 +40,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[store]", settings.StoreSettings),
     ("[databases.NAME]", settings.DatabaseSection),
     ("[mail]", settings.MailSection),
+    ("[exports]", exports.ExportsSection),
+    ("[exports.sources.NAME]", exports.ExportSourceSection),
     ("[log]", settings.LogSettings),
     ("[queues.NAME]", settings.QueueSettings),
     ("[alerts]", alert_settings.AlertsSection),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, SecretStr, WithJsonSchema, field_validator
 
 from batchd.config.alert_settings import AlertsSection, JobAlertsSection
+from batchd.config.exports import ExportsSection
 from batchd.config.section import Positive, Section
 from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
@@ -335,6 +336,7 @@ class Settings(Section):
     databases: dict[str, DatabaseSection] = Field(default_factory=dict)
     mail: MailSection | None = Field(None, description="How jobs send mail.")
     http: HttpSection | None = Field(None, description="The HTTP surface.")
+    exports: ExportsSection | None = Field(None, description="What may be exported over HTTP.")
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
     alerts: AlertsSection = Field(default_factory=AlertsSection)

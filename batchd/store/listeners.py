@@ -25,6 +25,10 @@ ALERTS = "batchd.alerts"
 """How far the judging of alerts has come is kept as a listener's place is; it is no listener that people know."""
 
 _LONGEST_ERROR = 2_000
+_BEHIND_NOTHING = 2**62
+
+LIVE_EVENTS = "http events"
+"""The name of the row that stands for everybody who follows events over HTTP."""
 _CHUNK = 1_000
 
 
@@ -86,6 +90,28 @@ def register(store: Database, wanted: Sequence[Registration]) -> None:
                 .values(name=each.name, last_id=newest, created_at=now, **facts)
                 .on_conflict_do_update(index_elements=[listeners.c.name], set_=facts)
             )
+
+
+def wish_for_starts(store: Database) -> None:
+    """Have `run.started` told to the readers of live events, who remember their places themselves; renews the wish.
+
+    Its row holds nothing back from retention, and is forgotten like any other when nobody renews it.
+    """
+    with store.writing() as connection:
+        now = store.dialect.now()
+        connection.execute(
+            store.dialect.insert(listeners)
+            .values(
+                name=LIVE_EVENTS,
+                last_id=_BEHIND_NOTHING,
+                created_at=now,
+                events="started",
+                wants_started=True,
+                wants_progressed=False,
+                seen_at=now,
+            )
+            .on_conflict_do_update(index_elements=[listeners.c.name], set_={"seen_at": now})
+        )
 
 
 def take(store: Database, name: str, worker: str) -> Held | None:

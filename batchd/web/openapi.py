@@ -26,7 +26,10 @@ FILE = Path(__file__).parent / "openapi.json"
 
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _ALWAYS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_WITHOUT_JSON = frozenset({204, 206, 304, 412, 416})
 _TAGS = {
+    "events": "What happens, as it happens",
+    "exports": "Files of rows",
     "jobs": "What runs, when, and now",
     "runs": "The ledger",
     "queues": "What waits",
@@ -112,11 +115,17 @@ def _responses(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
     assert said is not None
     answer: dict[str, Any] = {"description": endpoint.summary}
     if said.answer is not None:
-        answer["content"] = {said.media_type: {"schema": reference(said.answer, schemas)}}
+        answer["content"] = {said.media_type: {"schema": _answered(said.answer, schemas)}}
     responses = {str(int(said.success)): answer}
     for status in sorted({*map(int, said.problems), *map(int, _ALWAYS), *_refusals(endpoint)}):
         responses[str(status)] = _problem(status, schemas)
     return responses
+
+
+def _answered(model: type[Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    if model in {str, bytes}:
+        return {"type": "string", **({"format": "binary"} if model is bytes else {})}
+    return reference(model, schemas)
 
 
 def _refusals(endpoint: Endpoint) -> Iterator[int]:
@@ -132,6 +141,8 @@ def _refusals(endpoint: Endpoint) -> Iterator[int]:
 
 
 def _problem(status: int, schemas: dict[str, Any]) -> dict[str, Any]:
+    if status in _WITHOUT_JSON:
+        return {"description": HTTPStatus(status).phrase}
     if status < HTTPStatus.BAD_REQUEST:
         from batchd.web.shapes import Queued  # noqa: PLC0415 (only /api/cron has such an answer)
 

@@ -19,6 +19,8 @@ from batchd.telemetry.logs import get_logger
 from batchd.web import memory
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
+from batchd.web.exports.upkeep import keep_tidy
+from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
 _LOOK_EVERY = timedelta(seconds=5)
@@ -55,7 +57,7 @@ def serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: C
 async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
     server = _Server(
         uvicorn.Config(
-            create_app(desk),
+            Abortable(create_app(desk)),
             loop="asyncio",
             http="h11",
             ws="none",
@@ -88,7 +90,8 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    loops = [asyncio.create_task(_watch_store(desk)), asyncio.create_task(_tidy(desk))]
+    sides = (_watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
+    loops = [asyncio.create_task(side) for side in sides]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
         await server.serve(sockets=[listener])
