@@ -19,7 +19,7 @@ import click
 
 from batchd.cli.demo_world import demo_api, fill_inbox
 from batchd.cli.output import heading, plain_text, say
-from batchd.cli.result_text import plain_values
+from batchd.domain.result_parts import plain_values
 from batchd.cli.run_text import progress_text, state_text
 from batchd.cli.sample import prepare_sample
 from batchd.cli.session import config_option, open_config, open_store

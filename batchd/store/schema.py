@@ -33,7 +33,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
@@ -205,11 +205,7 @@ _partial_index(
     _READY,
     runs.c.available_at,
 )
-_partial_index(
-    "batchd_runs_lease",  # reaper: leases that ran out; heartbeat
-    text("state = 'running'"),
-    runs.c.lease_until,
-)
+_partial_index("batchd_runs_lease", _RUNNING, runs.c.lease_until)  # reaper: leases that ran out; heartbeat
 _partial_index(
     "batchd_runs_concurrency",  # claim: one run at a time for each key, decided by the database
     text("state = 'running' AND concurrency_key IS NOT NULL"),
@@ -234,7 +230,12 @@ _partial_index(
     runs.c.schedule_id,
 )
 Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
-Index("batchd_runs_finished", runs.c.finished_at)  # retention by age; `runs --since`
+Index("batchd_runs_finished", runs.c.finished_at, runs.c.state)  # retention; `runs --since`; a day's endings by state
+_ENDED = text("finished_at IS NOT NULL AND schedule_id IS NOT NULL")
+_EXCEPTIONAL = text("state IN ('failed', 'skipped', 'missed', 'cancelled', 'quarantined')")
+# The dashboard: a job's days and durations, from the index alone; runs that did not succeed, newest first.
+_partial_index("batchd_runs_ended", _ENDED, *(runs.c[n] for n in ("schedule_id", "finished_at", "state", "started_at")))
+_partial_index("batchd_runs_exceptional", _EXCEPTIONAL, runs.c.state, runs.c.id)
 
 _CHILD = "parent_id IS NOT NULL"
 _partial_index(
