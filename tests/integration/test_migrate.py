@@ -16,6 +16,7 @@ from sqlalchemy import inspect, text, update
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, SchemaMismatch
+from batchd.store import alert_schema as _alert_schema  # noqa: F401 (its tables are among the metadata)
 from batchd.store import meta as facts
 from batchd.store.claims import ClaimRequest, claim
 from batchd.store.enqueue import NewRun, enqueue_in

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
+import batchd.store.alert_schema  # noqa: F401 (its tables are among the metadata)
 from batchd.db.engine import Database
 from batchd.store.schema import attempts, log_lines, metadata, runs, schedules, workers
 
