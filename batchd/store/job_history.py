@@ -70,12 +70,12 @@ class Strip:
     parts: tuple[Mapping[str, int], ...]
 
 
-def parts_of(store: Database, job: str, edges: Sequence[datetime]) -> tuple[Part, ...]:
+def parts_of(store: Database, job: str, edges: Sequence[datetime], *, durations: bool = True) -> tuple[Part, ...]:
     """Return what became of the job's runs between each two edges, by when they ended; the edges ascend."""
     with store.reading() as connection:
         first = max(edges[0], _reach(connection, job))
         counts = _counts(connection, job, edges, first)
-        took = _durations(connection, store, job, edges, first)
+        took = _durations(connection, store, job, edges, first) if durations else {}
     return tuple(
         Part(start, end, counts.get(place, {}), *took.get(place, (None, None)))
         for place, (start, end) in enumerate(zip(edges, edges[1:], strict=False))
@@ -89,21 +89,14 @@ def amounts_of(store: Database, job: str, kind: str, since: datetime) -> tuple[A
     """
     keys = COUNTED.get(kind, ())
     numbers = [store.dialect.json_number(runs.c.result, key).label(f"n_{key}") for key in keys]
-    newest = (
-        select(runs.c.id.label("id"))
-        .where(runs.c.schedule_id == job)
-        .order_by(runs.c.id.desc())
-        .limit(MOST_RESULTS)
-        .subquery()
-    )
-    statement = (
-        select(runs.c.id, runs.c.finished_at, runs.c.progress_done, *numbers)
-        .join(newest, newest.c.id == runs.c.id)
-        .where(runs.c.finished_at >= since, runs.c.started_at.is_not(None))
+    newest = select(runs.c.id).where(runs.c.schedule_id == job).order_by(runs.c.id.desc()).limit(MOST_RESULTS)
+    statement = select(runs.c.id, runs.c.finished_at, runs.c.progress_done, *numbers).where(
+        runs.c.finished_at >= since, runs.c.started_at.is_not(None)
     )
     found = []
     with store.reading() as connection:
-        for row in connection.execute(statement).mappings():
+        ids = connection.scalars(newest).all()
+        for row in connection.execute(statement.where(runs.c.id.in_(ids))).mappings():
             said = {key: round(row[f"n_{key}"]) for key in keys if row[f"n_{key}"] is not None}
             if not said and row["progress_done"] is not None:
                 said = {"processed": row["progress_done"]}
@@ -119,14 +112,12 @@ def strips_of(
     if not jobs:
         return ()
     end = start + length * count
-    named = values(column("job", runs.c.schedule_id.type), name="named").data([(job,) for job in jobs])
+    named = values(column("job", runs.c.schedule_id.type), name="named").data([(job,) for job in jobs]).cte()
     seconds = store.dialect.seconds_between(literal(start, UtcTimestamp()), runs.c.finished_at)
     place = cast(func.floor(seconds / length.total_seconds()), Integer).label("place")
     statement = (
         select(named.c.job, place, runs.c.state, func.count().label("count"))
-        .join(
-            runs, and_(runs.c.schedule_id == named.c.job, runs.c.finished_at >= start, runs.c.finished_at < end)
-        )
+        .join(runs, and_(runs.c.schedule_id == named.c.job, runs.c.finished_at >= start, runs.c.finished_at < end))
         .group_by(named.c.job, place, runs.c.state)
     )
     parts: dict[str, list[dict[str, int]]] = {job: [{} for _ in range(count)] for job in jobs}
@@ -148,9 +139,7 @@ def _reach(connection: Connection, job: str) -> datetime:
     return found or _LONG_AGO
 
 
-def _counts(
-    connection: Connection, job: str, edges: Sequence[datetime], first: datetime
-) -> dict[int, dict[str, int]]:
+def _counts(connection: Connection, job: str, edges: Sequence[datetime], first: datetime) -> dict[int, dict[str, int]]:
     spans = _spans(edges, first)
     statement = (
         select(spans.c.place, runs.c.state, func.count())
@@ -202,10 +191,8 @@ def _spans(edges: Sequence[datetime], first: datetime) -> Any:
     listed = values(
         column("place", Integer()), column("start", UtcTimestamp()), column("until", UtcTimestamp()), name="spans"
     )
-    return listed.data(rows or [(0, first, first)])
+    return listed.data(rows or [(0, first, first)]).cte()
 
 
 def _ended_within(job: str, spans: Any) -> Any:
-    return and_(
-        runs.c.schedule_id == job, runs.c.finished_at >= spans.c.start, runs.c.finished_at < spans.c.until
-    )
+    return and_(runs.c.schedule_id == job, runs.c.finished_at >= spans.c.start, runs.c.finished_at < spans.c.until)

@@ -95,9 +95,7 @@ def job_page(store: Database, *, search: str = "", paused: bool = False, after: 
         start = strip_start(now)
         strips = strips_of(connection, store, [job.id for job in shown], start, STRIP_PART, STRIP_PARTS)
         newest = _newest_runs(connection, [job.id for job in shown])
-    jobs = tuple(
-        ListedJob(job, newest.get(job.id), strip) for job, strip in zip(shown, strips, strict=True)
-    )
+    jobs = tuple(ListedJob(job, newest.get(job.id), strip) for job, strip in zip(shown, strips, strict=True))
     return JobPage(jobs, shown[-1].id if len(found) > limit else None, now, start)
 
 

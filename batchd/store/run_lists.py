@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_co
 
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
-from batchd.store.schema import runs
+from batchd.store.schema import EXCEPTIONAL_STATES, UNFINISHED_STATES, runs
 
 COUNTED_TO = 10_000
 """Where counting stops: beyond it a number is of no use to a person."""
@@ -124,9 +124,9 @@ def newest_lines(
     if not states:
         statement = _newest_ids(condition, limit)
     elif len(states) == 1:
-        statement = _newest_ids(_with_states(condition, states), limit)
+        statement = _newest_of_state(condition, *states, limit)
     else:
-        each = [_newest_ids(_with_states(condition, frozenset({state})), limit).subquery() for state in sorted(states)]
+        each = [_newest_of_state(condition, state, limit).subquery() for state in sorted(states)]
         together = union_all(*(select(part.c.id) for part in each)).subquery()
         statement = select(together.c.id).order_by(together.c.id.desc()).limit(limit)
     ids = list(connection.scalars(statement))
@@ -156,8 +156,9 @@ def first_id_since(connection: Connection, moment: datetime) -> int:
 
     Ids are given out as runs are queued, so this is exact to within the length of a transaction.
     """
-    low = int(connection.execute(select(func.coalesce(func.min(runs.c.id), 0))).scalar_one())
-    high = int(connection.execute(select(func.coalesce(func.max(runs.c.id), 0))).scalar_one()) + 1
+    # Two statements: SQLite takes each from an end of the key, but scans the table for both at once.
+    low = connection.execute(select(func.min(runs.c.id))).scalar_one() or 0
+    high = (connection.execute(select(func.max(runs.c.id))).scalar_one() or 0) + 1
     while low < high:
         middle = (low + high) // 2
         found = connection.execute(
@@ -197,11 +198,27 @@ def _with_states(condition: ColumnElement[bool] | None, states: frozenset[RunSta
 
 
 def in_state(state: RunState) -> ColumnElement[bool]:
-    """Return the condition that a run is in the state, written so that the partial indexes serve it.
+    """Return the condition that a run is in the state, written so that a partial index serves it on every database.
 
-    The word stands in the statement itself: with a parameter PostgreSQL's generic plan could not know the index fits.
+    The words stand in the statement itself: with parameters PostgreSQL's generic plan could not know that the index
+    fits. And SQLite sees that it does only where the index's own condition stands in the statement as well.
     """
-    return runs.c.state == literal_column(f"'{state.value}'")
+    exactly = runs.c.state == literal_column(f"'{state.value}'")
+    if state is RunState.QUEUED:
+        return and_(exactly, _among(UNFINISHED_STATES))
+    return and_(exactly, _among(EXCEPTIONAL_STATES)) if state.value in EXCEPTIONAL_STATES else exactly
+
+
+def _among(states: Sequence[str]) -> ColumnElement[bool]:
+    return runs.c.state.in_([literal_column(f"'{state}'") for state in states])
+
+
+def _newest_of_state(condition: ColumnElement[bool] | None, state: RunState, limit: int) -> Select[Any]:
+    wanted = _with_states(condition, frozenset({state}))
+    if state.is_final:
+        return _newest_ids(wanted, limit)
+    # Few runs are unfinished, anywhere in the ledger: sort them, and do not walk down all ids to find them.
+    return select(runs.c.id).where(wanted).order_by((runs.c.id + 0).desc()).limit(limit)
 
 
 def _newest_ids(condition: ColumnElement[bool] | None, limit: int) -> Select[Any]:

@@ -167,11 +167,11 @@ runs = Table(
         "after_id: the run that this one follows, by `then`, `on_complete` or `on_success`."
     ),
 )
-_UNFINISHED = text("state IN ('queued', 'running')")
+UNFINISHED_STATES = ("queued", "running")
+_UNFINISHED = text(f"state IN {UNFINISHED_STATES}")
 _READY = text("state = 'queued' AND waits_for IS NULL")
 _PARKED = text("state = 'queued' AND waits_for IS NOT NULL")
 _RUNNING = text("state = 'running'")
-_HOLDS_MUTEX = text("state = 'running' AND mutex IS NOT NULL")
 _partial_index(
     "batchd_runs_claim",  # claim: the queues with queued runs, and the best runs of each, in this order
     _READY,
@@ -196,7 +196,7 @@ _partial_index(
 )
 _partial_index(
     "batchd_runs_mutex",  # claim: one run at a time holds a mutex, decided by the database
-    _HOLDS_MUTEX,
+    text("state = 'running' AND mutex IS NOT NULL"),
     runs.c.mutex,
     unique=True,
 )
@@ -232,10 +232,10 @@ _partial_index(
 Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
 Index("batchd_runs_finished", runs.c.finished_at, runs.c.state)  # retention; `runs --since`; a day's endings by state
 _ENDED = text("finished_at IS NOT NULL AND schedule_id IS NOT NULL")
-_EXCEPTIONAL = text("state IN ('failed', 'skipped', 'missed', 'cancelled', 'quarantined')")
+EXCEPTIONAL_STATES = ("failed", "skipped", "missed", "cancelled", "quarantined")
 # The dashboard: a job's days and durations, from the index alone; runs that did not succeed, newest first.
 _partial_index("batchd_runs_ended", _ENDED, *(runs.c[n] for n in ("schedule_id", "finished_at", "state", "started_at")))
-_partial_index("batchd_runs_exceptional", _EXCEPTIONAL, runs.c.state, runs.c.id)
+_partial_index("batchd_runs_exceptional", text(f"state IN {EXCEPTIONAL_STATES}"), runs.c.state, runs.c.id)
 
 _CHILD = "parent_id IS NOT NULL"
 _partial_index(

@@ -11,7 +11,9 @@ GOOD = "succeeded"
 _WORST_FIRST = ("failed", "quarantined", "missed", "cancelled", "succeeded", "skipped")
 
 
-def image(label: str, width: float, height: float, parts: Iterable[Markup], *, css: str, stretch: bool = True) -> Markup:
+def image(
+    label: str, width: float, height: float, parts: Iterable[Markup], *, css: str, stretch: bool = True
+) -> Markup:
     """Return an SVG of that coordinate system; `stretch` lets it take any size, else it keeps its own."""
     how = (
         Markup('preserveAspectRatio="none"')
@@ -60,5 +62,3 @@ def nice_ceiling(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * (1 - 1e-9))
-
-
