@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from datetime import timedelta
 from typing import Protocol
@@ -31,6 +32,7 @@ from batchd.config.load import Config
 from batchd.config.param_names import param_names
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, masked
+from batchd.domain.job import JsonObject
 from batchd.domain.lease import LeaseTerms
 from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
@@ -50,6 +52,7 @@ from batchd.store.log_lines import LineBuffer
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
+from batchd.telemetry.meters import Meters
 from batchd.telemetry.thinning import Thinning
 from batchd.wake_loop import WakeLoop
 
@@ -64,10 +67,13 @@ _AFTER_GRACE = timedelta(seconds=5)
 
 _LAST_LINES = timedelta(seconds=2)
 
+_STARTING, _SERVING, _DRAINING = range(3)
+"""What the daemon is about, as `batchd.web.pulse.Phase` has it."""
+
 log = get_logger()
 
 
-def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
+def run(config: Config, *, no_wait: bool, allow_empty: bool, modules: Sequence[str] = ()) -> ExitCode:
     """Run the daemon on the config until a signal stops it, and return the exit code; main thread only.
 
     The config's folder becomes the working directory, so that a relative path in it means the same however the daemon
@@ -76,8 +82,6 @@ def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     Raises BatchdError when the daemon cannot start: a config without jobs (unless `allow_empty`), a store that another
     daemon holds, that is newer than this batchd, or (with `no_wait`) that is unreachable.
     """
-    stop = StopSignal()
-    stop.install()
     clock = SystemClock()
     buffer = LineBuffer()
     log_settings = config.settings.log
@@ -86,18 +90,48 @@ def run(config: Config, *, no_wait: bool, allow_empty: bool) -> ExitCode:
     for warning in config.warnings:
         log.warning("config.warning", problem=str(warning))
     os.chdir(config.folder)
+    web: Web | None = None
     try:
         config.require_jobs(allow_empty=allow_empty)
         store = Database(config.store)
         with hold_sqlite_lock(store):
-            code = Daemon(config, store, buffer, stop.asked, clock).run(no_wait=no_wait)
+            web = _start_web(config, clock, modules)  # a fork, so before anything makes a thread
+            stop = StopSignal()
+            stop.install()
+            code = Daemon(config, store, buffer, stop.asked, clock, web).run(no_wait=no_wait)
             # Still under the lock: nobody may take the store over before this process is gone.
             leave(code)
     except BatchdError as error:
         # The caller prints the message; a traceback would only hide it.
         log.error("service.failed", reason=error.message, exit_code=int(error.exit_code))  # noqa: TRY400
+        if web is not None:
+            web.stop()
         raise
     return code
+
+
+def _start_web(config: Config, clock: Clock, modules: Sequence[str]) -> Web | None:
+    if config.http is None:
+        return None
+    from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
+
+    return surface.start(config, config.http, clock, modules)
+
+
+class Web(Protocol):
+    """The HTTP surface, a process of its own; `batchd.web` is imported only where there is one."""
+
+    def watch(self, counted: Callable[[], JsonObject]) -> None:
+        """Answer its questions and keep it running."""
+        ...
+
+    def beat(self, phase: int, *, planned_at: float, renewed_at: float) -> None:
+        """Tell it how the daemon is, now: moments of the monotonic clock, 0 for never."""
+        ...
+
+    def stop(self) -> None:
+        """End it."""
+        ...
 
 
 class Part(Protocol):
@@ -115,14 +149,22 @@ class Daemon:
     """Every part of the running process. `run` does it all; the main thread calls it once."""
 
     def __init__(
-        self, config: Config, store: Database, buffer: LineBuffer, stop: threading.Event, clock: Clock
+        self,
+        config: Config,
+        store: Database,
+        buffer: LineBuffer,
+        stop: threading.Event,
+        clock: Clock,
+        web: Web | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._stop = stop
+        self._web = web
         self._clock = clock
         self._began_at = clock.now()
         self._worker = workers.this_process()
+        self._meters = Meters(job.name for job in config.jobs)
         self._engine = Engine(
             store=store,
             settings=engine_settings(config),
@@ -152,6 +194,7 @@ class Daemon:
     def run(self, *, no_wait: bool) -> ExitCode:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
         if not self._reach_store(no_wait=no_wait):
+            self._end_web()
             return ExitCode.OK
         use_store(self._store)
         self._engine.start()
@@ -162,6 +205,9 @@ class Daemon:
         for problem in code_problems(self._config):
             # Told and gone on: one job's code that cannot be imported is no reason to keep the others from running.
             log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
+        if self._web is not None:
+            self._web.watch(self._meters.snapshot)
+        self._beat(_SERVING)
         log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
         code = self._serve()
         self._shut_down(code)
@@ -183,7 +229,7 @@ class Daemon:
 
         threading.Thread(target=reach, name="batchd-reach-store", daemon=True).start()
         while not (self._stop.is_set() or wait([reached], timeout=_STOP_NOTICED.total_seconds()).done):
-            pass
+            self._beat(_STARTING)
         if self._stop.is_set():
             return False
         reached.result()
@@ -227,6 +273,7 @@ class Daemon:
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
+            self._beat(_SERVING)
             parts: tuple[Part, ...] = (self._engine, self._scheduler, self._listening, *self._side_loops())
             dead = [part.name for part in parts if not part.is_alive]
             if dead:
@@ -239,6 +286,7 @@ class Daemon:
         grace = self._config.settings.daemon.shutdown_grace
         deadline = self._clock.monotonic() + (grace + _AFTER_GRACE).total_seconds()
         threading.Thread(target=self._leave_at, args=(deadline, code), name="batchd-last-resort", daemon=True).start()
+        self._beat(_DRAINING)
         self._scheduler.pause()
         self._engine.drain()
         log.info("service.draining", runs=[attempt.claim.run_id for attempt in self._engine.active()])
@@ -248,12 +296,22 @@ class Daemon:
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._listening.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
+        self._end_web()
 
     def _leave_at(self, deadline: float, code: ExitCode) -> None:
         """End the process soon after the deadline: a store that neither answers nor breaks may hang the main thread."""
         last = timedelta(seconds=deadline - self._clock.monotonic()) + _LAST_LINES
         threading.Event().wait(last.total_seconds())
         leave(code, lambda: log.warning("service.stop_forced", exit_code=int(code)))
+
+    def _beat(self, phase: int) -> None:
+        """Tell the HTTP surface how old the signs of life are; it judges them, also when this process cannot."""
+        if self._web is not None:
+            self._web.beat(phase, planned_at=self._scheduler.last_pass_end, renewed_at=self._engine.last_renewal)
+
+    def _end_web(self) -> None:
+        if self._web is not None:
+            self._web.stop()
 
     def _side_loops(self) -> tuple[Loop, ...]:
         return (self._wakes, self._lines)

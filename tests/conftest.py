@@ -13,6 +13,8 @@ from batchd.db.engine import Database
 from tests.support.canary import CANARY
 from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
+from tests.support.store_rows import make_tables
+from tests.support.web import Surface, opened_surface
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
 hypothesis.settings.load_profile("batchd")
@@ -78,3 +80,17 @@ def database(database_url: str) -> Iterator[Database]:
     opened = open_database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def surface(request: pytest.FixtureRequest) -> Iterator[Surface]:
+    """The HTTP application on a store with its tables, a client on it and a token of each role."""
+    store = open_database(
+        request.getfixturevalue(f"{'postgres' if request.param == 'postgresql' else request.param}_url")
+    )
+    try:
+        make_tables(store)
+        with opened_surface(store) as opened:
+            yield opened
+    finally:
+        store.close()

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from batchd.cli.connect import Connected, check_jobs, try_databases, try_mail
-from batchd.cli.output import emit_json, emit_table, heading, json_option, jsonable, say
+from batchd.cli.output import emit_json, emit_table, heading, json_option, say
 from batchd.cli.session import complete_kind, config_option, job_argument, known_job, open_whole_config
 from batchd.cli.text import cleaned, counted
 from batchd.cli.types import IsoMoment
@@ -21,6 +21,7 @@ from batchd.config.load import Config
 from batchd.config.problems import ConfigInvalid, Problem
 from batchd.config.schema import json_schema
 from batchd.domain.job import JobDefinition
+from batchd.domain.jsonable import jsonable
 from batchd.domain.preview import FirePreview, preview
 from batchd.domain.schedule import parse_schedule
 from batchd.errors import ExitCode, UsageError

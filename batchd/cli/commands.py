@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "export": Entry("export_rows", "export_rows", "Export a table or a query to a file, without a daemon."),
     },
     "Administration": {
+        "token": Entry("token", "token", "Make, list and revoke the tokens of the HTTP surface."),
         "migrate": Entry("admin", "migrate", "Make or upgrade batchd's tables, or print the SQL that does."),
         "completion": Entry("admin", "completion", "Print the script that makes your shell complete batchd."),
     },

@@ -135,17 +135,10 @@ def cancel(config_file: str | None, run_id: int, *, as_json: bool) -> None:
 
 
 def _validated(config: Config, job: str, overrides: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if not overrides:
-        return {}
     try:
-        config.validate_params(job, overrides)
+        config.check_overrides(job, overrides)
     except ParamsInvalid as error:
         raise UsageError(error.message, hint=error.hint) from error
-    kind = next(each.kind for each in config.jobs if each.name == job)
-    fields = config.kinds[kind].params.model_json_schema().get("properties", {})
-    for key in overrides:
-        if fields.get(key, {}).get("writeOnly"):
-            raise UsageError(f"{key} is a secret, and a run's params are stored", hint="set it in the config")
     return overrides
 
 

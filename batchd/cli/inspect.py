@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, jsonable, say
+from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, say
 from batchd.cli.rejects import print_rejects, rejects_of
 from batchd.cli.result_text import print_result
 from batchd.cli.run_text import (
@@ -22,6 +22,7 @@ from batchd.cli.session import complete_job, config_option, known_job, open_conf
 from batchd.cli.text import cleaned, distance, moment, span
 from batchd.cli.types import Duration, RunId, Since
 from batchd.clock import SystemClock
+from batchd.domain.jsonable import jsonable
 from batchd.domain.run import EXTERNAL_KIND, RunState
 from batchd.errors import ExitCode
 from batchd.store import queries

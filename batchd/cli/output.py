@@ -5,19 +5,17 @@ Colours only on a terminal and never with NO_COLOR. rich is imported only to dra
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO, TypeVar
 
 import click
 
 from batchd.cli.text import cleaned
+from batchd.domain.jsonable import jsonable
 from batchd.domain.run import RunState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,26 +42,6 @@ def json_option(command: F) -> F:
 def emit_json(value: object) -> None:
     """Print a value as JSON: moments as ISO 8601 in UTC, durations in seconds, everything beyond ASCII escaped."""
     click.echo(json.dumps(jsonable(value), indent=2))
-
-
-def jsonable(value: object) -> Any:
-    """Return the value as JSON has it; a dataclass becomes an object of its fields."""
-    match value:
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-        case timedelta():
-            return value.total_seconds()
-        case enum.Enum():
-            return value.value
-        case Mapping():
-            return {str(key): jsonable(part) for key, part in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [jsonable(part) for part in value]
-        case None | bool() | int() | float() | str():
-            return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return str(value)
 
 
 def emit_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, color_column: str | None = None) -> None:

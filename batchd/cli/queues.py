@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from batchd.cli.output import emit_json, emit_table, json_option, jsonable
+from batchd.cli.output import emit_json, emit_table, json_option
 from batchd.cli.session import config_option, open_config, open_store
 from batchd.cli.text import moment
 from batchd.config.load import Config
 from batchd.config.settings import QueueSettings
 from batchd.db.engine import Database
+from batchd.domain.jsonable import jsonable
 from batchd.domain.quantities import format_duration
 from batchd.domain.queue import QueueOrder, Rate
 from batchd.errors import UsageError

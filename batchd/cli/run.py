@@ -35,4 +35,4 @@ def run(config_file: str | None, *, modules: tuple[str, ...], no_wait: bool, all
     config invalid.
     """
     config = open_whole_config(config_file, modules)
-    click.get_current_context().exit(daemon.run(config, no_wait=no_wait, allow_empty=allow_empty))
+    click.get_current_context().exit(daemon.run(config, no_wait=no_wait, allow_empty=allow_empty, modules=modules))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from batchd.cli.output import jsonable
 from batchd.cli.text import moment, span
+from batchd.domain.jsonable import jsonable
 from batchd.domain.run import Reason, RunState
 from batchd.domain.wording import how_far
 from batchd.errors import ExitCode

@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 from batchd.config.document import parse, read_text
 from batchd.config.faults import add_fault, add_faults, fault_text
-from batchd.config.jobs import JobReader, ReadJob
+from batchd.config.http import read_http
+from batchd.config.jobs import JobReader, ReadJob, secret_fields
 from batchd.config.mail import read_mail
 from batchd.config.problems import ConfigInvalid, Problem, Problems
 from batchd.config.settings import (
     DaemonSettings,
     DatabaseSection,
+    HttpSection,
     JobSettings,
     LogSettings,
     MailSection,
@@ -31,12 +33,13 @@ from batchd.config.substitution import Substitution
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import dialect_of, file_of, secrets_in
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
+from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 from batchd.mail.delivery import MailSettings
 
-_SECTIONS = ("daemon", "store", "databases", "mail", "log", "queues", "defaults", "jobs")
+_SECTIONS = ("daemon", "store", "databases", "mail", "http", "log", "queues", "defaults", "jobs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -57,6 +60,7 @@ class Config:
     kinds: Mapping[str, Kind[Any]]
     params: Mapping[str, JsonObject]
     mail: MailSettings | None
+    http: HttpSettings | None
     import_path: tuple[Path, ...]
     defaults: Mapping[str, Any]
     places: Problems = field(repr=False)
@@ -84,6 +88,15 @@ class Config:
             )
             known = ", ".join(kind.params.model_fields)
             raise ParamsInvalid(f"job {job!r}: {said}", hint=f"its params are: {known}") from None
+
+    def check_overrides(self, job: str, overrides: JsonObject) -> None:
+        """Raise ParamsInvalid when a run of the job may not have these params instead, or one of them is a secret."""
+        if not overrides:
+            return
+        self.validate_params(job, overrides)
+        kind = self.kinds[next(each.kind for each in self.jobs if each.name == job)]
+        for key in sorted(secret_fields(kind) & overrides.keys()):
+            raise ParamsInvalid(f"{key} is a secret, and a run's params are stored", hint="set it in the config")
 
     def require_jobs(self, *, allow_empty: bool) -> None:
         """Raise ConfigInvalid when there is no job at all, which is more often a mistake than a wish."""
@@ -117,6 +130,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     }
     store = _database(("store",), "store", settings.store, folder, outside, problems, default=state / "batchd.db")
     mail = read_mail(settings.mail, folder, outside, problems)
+    http = read_http(settings.http, folder, outside, problems)
     reader = JobReader(settings, catalog.kinds() if kinds is None else kinds, outside, problems)
     with contextlib.chdir(folder):  # a relative path in a job's params means what it means to the daemon
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
@@ -135,6 +149,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         kinds=catalog.kinds() if kinds is None else kinds,
         params={job.definition.name: job.params for job in complete},
         mail=mail,
+        http=http,
         import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
         defaults=defaults,
         places=problems,
@@ -181,6 +196,8 @@ def _is_plain_setting(path: tuple[str, ...]) -> bool:
         return False
     if path[:1] in {("daemon",), ("log",), ("queues",), ("defaults",)}:
         return True
+    if path[:1] == ("http",) and path[1:2] != ("cron_secret",):
+        return True
     return path[:1] == ("jobs",) and (path[2:3] == ("kind",) or set(path[2:3]) <= set(JobSettings.model_fields))
 
 
@@ -204,6 +221,7 @@ def _names_at(place: tuple[str, ...]) -> list[str]:
         "daemon": DaemonSettings,
         "store": StoreSettings,
         "mail": MailSection,
+        "http": HttpSection,
         "log": LogSettings,
     }
     model = models.get(place[0])

@@ -20,6 +20,7 @@ from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, Rate, parse_rate
 from batchd.domain.schedule import ScheduleError, zone_named
+from batchd.domain.surface import DEFAULT_RATE
 from batchd.domain.template import places
 from batchd.jobs.params import Duration
 from batchd.mail.delivery import Security
@@ -147,6 +148,41 @@ class MailSection(Section):
         None,
         description="Write each message as an `.eml` file into this folder instead, relative to the config's folder.",
     )
+
+
+class HttpSection(Section):
+    """`[http]`: the HTTP surface; without the section there is none."""
+
+    listen: str = Field(
+        "127.0.0.1:8787",
+        description='Where: `"HOST:PORT"`, `"unix:/PATH"` (mode 0660), or `"systemd"` for the socket that a `.socket` '
+        "unit hands over. An address that other machines reach needs a token first (`batchd token create`).",
+    )
+    public_url: str | None = Field(
+        None,
+        description='How browsers reach it through a proxy: "https://batch.example.com". Its host is answered for.',
+    )
+    hosts: list[str] = Field(
+        [],
+        description="Further hosts that requests may be addressed to. Always: localhost, 127.0.0.1, [::1], the host of "
+        "`listen` and that of `public_url`.",
+    )
+    trusted_proxies: list[str] = Field(
+        [],
+        description="Addresses of proxies whose X-Forwarded-For is believed; `unix` for whoever comes by the socket.",
+    )
+    cron_secret: SecretStr | None = Field(
+        None, min_length=16, description="What `/api/cron/JOB` wants as a bearer token, beside an operator's tokens."
+    )
+    cron_secret_file: str | None = Field(None, description="File that holds it, instead of `cron_secret`.")
+    metrics: Literal["token", "open"] = Field(
+        "token", description="`open`: /metrics answers everybody; it shows the names of jobs."
+    )
+    rate: QueueRate = Field(DEFAULT_RATE, description="Most requests of one address: at once, and in each period.")
+    max_body: int = Field(65_536, ge=1024, le=16_777_216, description="Largest body of a request, in bytes.")
+    max_listeners: int = Field(500, ge=1, le=10_000, description="Most browsers and programs that follow events.")
+    session: Positive = Field(timedelta(hours=12), description="How long a browser stays signed in.")
+    keep_audit: Positive = Field(timedelta(days=365), description="How long the audit record is kept.")
 
 
 class LogSettings(Section):
@@ -309,6 +345,7 @@ class Settings(Section):
     store: StoreSettings = Field(default_factory=StoreSettings)
     databases: dict[str, DatabaseSection] = Field(default_factory=dict)
     mail: MailSection | None = Field(None, description="How jobs send mail.")
+    http: HttpSection | None = Field(None, description="The HTTP surface.")
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
 

@@ -28,6 +28,7 @@ class LeaseKeeper(Loop):
     def __init__(self, store: Database, terms: LeaseTerms, worker_id: str, in_hand: InHand, clock: Clock) -> None:
         super().__init__("lease-keeper", clock)
         self.state = "running"
+        self.renewed_at = 0.0
         self._store = store
         self._terms = terms
         self._worker_id = worker_id
@@ -71,6 +72,7 @@ class LeaseKeeper(Loop):
                 # An ending that is being recorded this moment has left `running` too: only a live attempt is lost.
                 self._lose(attempt)
         self._cancel(renewal.cancel_requested)
+        self.renewed_at = asked_at
         self._renew_at = asked_at + self._terms.heartbeat.total_seconds()
 
     def _lose(self, attempt: RunningAttempt) -> None:

@@ -85,6 +85,11 @@ class Engine:
         """Whether every loop and every thread of the engine runs."""
         return self._threads.are_alive and all(loop.is_alive for loop in self._loops())
 
+    @property
+    def last_renewal(self) -> float:
+        """When the store last took a renewal of the leases (monotonic seconds; 0 before the first)."""
+        return self._keeper.renewed_at
+
     def prepare(self) -> None:
         """Register the worker and take back what dead workers left behind; may be called again when that failed."""
         store_id = meta.store_id(self._store)
@@ -92,6 +97,7 @@ class Engine:
         self._sweepers = sweepers({**self._databases, STORE: self._store}, self._store, store_id, self._clock)
         self._sweepers[RECORD] = Sweeper(self._store, self._store, record_id(store_id), self._clock)
         workers.register(self._store, self._worker, slots=self._settings.slots)
+        self._keeper.renewed_at = self._clock.monotonic()
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
         self._bury_the_dead()
 

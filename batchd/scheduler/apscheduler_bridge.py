@@ -51,6 +51,11 @@ class AlarmClock:
         return self._scheduler.last_pass_at
 
     @property
+    def last_pass_end(self) -> float:
+        """When that pass was over (monotonic seconds), or 0 before the first."""
+        return self._scheduler.last_pass_end
+
+    @property
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._scheduler.is_alive
@@ -184,6 +189,7 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
         self._thinning = Thinning()
         self._log = get_logger(loop="scheduler")
         self.last_pass_at: datetime | None = None
+        self.last_pass_end = 0.0
         super().__init__(
             timezone=UTC, jobstores={"default": job_store}, executors={"default": self._collector}, daemon=True
         )
@@ -235,6 +241,7 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
         if ids:
             self._plan(ids, now, lambda: bool(self.state == STATE_RUNNING))
         self.last_pass_at = now
+        self.last_pass_end = self._clock.monotonic()
         next_wake = self._schedule_store.next_wake_at()
         if next_wake is None:
             return LONGEST_WAIT

@@ -48,6 +48,11 @@ class Scheduler:
         """When the last pass that succeeded began, or None before the first; for health."""
         return self._alarm.last_pass_at
 
+    @property
+    def last_pass_end(self) -> float:
+        """When the last pass that succeeded was over (monotonic seconds; 0 before the first)."""
+        return self._alarm.last_pass_end
+
     def queue_reboots(self, began_at: datetime) -> None:
         """Queue the `@reboot` jobs of a daemon that began then; asked again, nothing is queued twice."""
         self._planner.queue_reboots(began_at)

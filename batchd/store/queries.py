@@ -215,6 +215,12 @@ def has_tables(database: Database) -> bool:
         return inspect(connection).has_table(runs.name)
 
 
+def database_time(database: Database) -> datetime:
+    """Return what time it is by the database's clock: the cheapest proof that it answers."""
+    with database.reading() as connection:
+        return _now(connection, database)
+
+
 def job_names(database: Database) -> tuple[str, ...]:
     """Return the names of the jobs that the config has, as of the daemon's last start."""
     statement = select(schedules.c.id).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.id)
@@ -286,21 +292,21 @@ def run_detail(database: Database, run_id: int, *, lines: int = 100) -> RunDetai
 def alive_workers(database: Database) -> tuple[WorkerView, ...]:
     """Return the daemons that are alive."""
     with database.reading() as connection:
-        now = connection.execute(select(database.dialect.now())).scalar_one()
+        now = _now(connection, database)
         return tuple(worker for worker in _workers(connection, now) if worker.is_alive)
 
 
 def listed_queues(database: Database) -> tuple[QueueView, ...]:
     """Return every queue that has unfinished runs or is paused, by name."""
     with database.reading() as connection:
-        now = connection.execute(select(database.dialect.now())).scalar_one()
+        now = _now(connection, database)
         return _queues(connection, now)
 
 
 def store_status(database: Database) -> StoreStatus:
     """Return who is alive, what waits and for how long, and what became of the last 24 hours' runs."""
     with database.reading() as connection:
-        now = connection.execute(select(database.dialect.now())).scalar_one()
+        now = _now(connection, database)
         due = select(func.min(schedules.c.next_run_at)).where(
             schedules.c.next_run_at <= now, schedules.c.paused_at.is_(None), schedules.c.removed_at.is_(None)
         )
@@ -320,6 +326,10 @@ def store_status(database: Database) -> StoreStatus:
             broken_jobs=tuple(connection.scalars(broken.order_by(schedules.c.id))),
             listeners=listeners.views(connection, database),
         )
+
+
+def _now(connection: Connection, database: Database) -> datetime:
+    return connection.execute(select(database.dialect.now())).scalar_one()
 
 
 def _oldest_ready(now: datetime) -> Select[Any]:

@@ -46,6 +46,14 @@ EVENTS: Mapping[str, EventSpec] = {
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
     "health.recovered": EventSpec("{database} is well again", "After failed checks, the first good one."),
     "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
+    "http.denied": EventSpec("refused: {reason}", "A request without the right; `route` is what it asked for."),
+    "http.died": EventSpec(
+        "the HTTP server ended (status {status}); it starts again in {again_in_s} s", "Runs are not touched by it."
+    ),
+    "http.failed": EventSpec("an answer failed", "With `route` and the `status` that the client got."),
+    "http.listening": EventSpec("HTTP on {listen}", "The HTTP surface answers."),
+    "http.not_reloaded": EventSpec("the HTTP server keeps its config: {reason}", "The file cannot be read as one."),
+    "http.reloaded": EventSpec("the HTTP server has the config as it is now", "After a reload."),
     "http.request_retried": EventSpec("{url}: {reason}; asking again in {pause_s} s", "Try {tries} of a call."),
     "lease.lost": EventSpec("run {run_id} is no longer ours", "The attempt stops without writing anything."),
     "lease.renewal_failed": EventSpec("leases of {runs} runs not renewed: {reason}", "Tried again every second."),

@@ -18,6 +18,7 @@ from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, SchemaMismatch
 from batchd.store import alert_schema as _alert_schema  # noqa: F401 (its tables are among the metadata)
 from batchd.store import meta as facts
+from batchd.store import web_schema
 from batchd.store.claims import ClaimRequest, claim
 from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.migrate import check_version, migrate, migration_sql
@@ -28,6 +29,7 @@ from tests.support.databases import open_database
 def test_the_migrated_tables_are_those_of_the_schema(database: Database) -> None:
     """Alembic sees no difference, and every CHECK of the schema is there."""
     assert migrate(database)
+    assert web_schema.tokens.metadata is metadata
     with database.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []

@@ -9,6 +9,7 @@ from sqlalchemy import insert, select
 
 import batchd.store.alert_schema  # noqa: F401 (its tables are among the metadata)
 from batchd.db.engine import Database
+from batchd.store import web_schema
 from batchd.store.schema import attempts, log_lines, metadata, runs, schedules, workers
 
 RETRY = {"backoff": "fixed", "delay_seconds": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}
@@ -17,6 +18,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 def make_tables(database: Database) -> None:
     """Make batchd's tables."""
+    assert web_schema.tokens.metadata is metadata
     metadata.create_all(database.engine)
 
 

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from batchd.cli.output import emit_facts, emit_json, emit_table, jsonable
+from batchd.cli.output import emit_facts, emit_json, emit_table
+from batchd.domain.jsonable import jsonable
 from batchd.domain.run import RunState
 
 

@@ -1,0 +1,153 @@
+"""The application: the layers that every request passes, and the routes of `batchd.web.endpoints`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from batchd.errors import BatchdError
+from batchd.telemetry.logs import get_logger
+from batchd.web import endpoints
+from batchd.web.call import Call, Endpoint
+from batchd.web.desk import Desk
+from batchd.web.gate import Gate
+from batchd.web.layers import BodyLimit, Headers, HostCheck, address_of
+from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
+from batchd.web.principal import NOBODY, Access
+from batchd.web.problems import Problem, problem_of
+
+STATIC = Path(__file__).parent / "static"
+
+log = get_logger()
+
+
+def all_endpoints() -> list[Endpoint]:
+    """Return every route, of every module in `batchd.web.endpoints`."""
+    found: list[Endpoint] = []
+    for module in sorted(info.name for info in pkgutil.iter_modules(endpoints.__path__)):
+        found += importlib.import_module(f"{endpoints.__name__}.{module}").routes()
+    return found
+
+
+def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlette:
+    """Return the ASGI application on the desk; `routes` are all there are unless a test gives its own."""
+    limits = Limits(desk.settings.rate)
+    door = _Door(desk, Gate(desk, limits), limits)
+    app = Starlette(
+        routes=[*_routes(all_endpoints() if routes is None else routes, door), *_static()],
+        middleware=[
+            Middleware(Headers),
+            Middleware(HostCheck, hosts=desk.settings.hosts),
+            Middleware(BodyLimit, largest=desk.settings.largest_body),
+        ],
+        exception_handlers={HTTPException: _not_routed},
+    )
+    app.state.desk = desk
+    app.state.gate = door.gate
+    return app
+
+
+def _routes(found: Iterable[Endpoint], door: _Door) -> list[BaseRoute]:
+    by_path: dict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in found:
+        by_path[endpoint.path].append(endpoint)
+    return [
+        Route(path, door.entrance({each.method: each for each in of_path}), methods=[each.method for each in of_path])
+        for path, of_path in by_path.items()
+    ]
+
+
+def _static() -> list[BaseRoute]:
+    if not STATIC.is_dir():
+        return []
+    return [Mount("/static", StaticFiles(directory=STATIC, follow_symlink=False), name="static")]
+
+
+class _Door:
+    """What happens between the router and an endpoint."""
+
+    def __init__(self, desk: Desk, gate: Gate, limits: Limits) -> None:
+        self.gate = gate
+        self._desk = desk
+        self._limits = limits
+
+    def entrance(self, by_method: dict[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+        """Return the Starlette endpoint for the routes of one path."""
+
+        async def enter(request: Request) -> Response:
+            endpoint = by_method["GET" if request.method == "HEAD" else request.method]
+            try:
+                return await self._answer(request, endpoint)
+            except Problem as problem:
+                return self._told(request, endpoint, problem)
+            except BatchdError as error:
+                known = problem_of(error)
+                if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    log.warning("http.failed", route=endpoint.path, status=int(known.status), reason=str(error))
+                return self._told(request, endpoint, known)
+            except Exception as error:
+                log.exception("http.failed", route=endpoint.path, status=500, exc_info=error)
+                return self._told(request, endpoint, unexpected())
+
+        return enter
+
+    async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
+        address = address_of(request, self._desk.settings.trusted_proxies)
+        self._limits.check_rate(address, self._desk.clock.monotonic())
+        if endpoint.stream:
+            return await self._served(request, endpoint, address)
+        self._limits.begin()
+        try:
+            async with asyncio.timeout(LONGEST_REQUEST_SECONDS):
+                return await self._served(request, endpoint, address)
+        except TimeoutError:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "the answer took too long", headers={"Retry-After": "5"}
+            ) from None
+        except ClientDisconnect:
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        finally:
+            self._limits.end()
+
+    async def _served(self, request: Request, endpoint: Endpoint, address: str) -> Response:
+        try:
+            principal = await self.gate.principal_of(request, endpoint.access, address)
+        except (BatchdError, Problem):
+            if endpoint.access is not Access.PUBLIC:
+                raise
+            principal = NOBODY
+        self.gate.check(principal, endpoint, request)
+        return await endpoint.handler(Call(request, self._desk, principal, address))
+
+    def _told(self, request: Request, endpoint: Endpoint, problem: Problem) -> Response:
+        if problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
+            address = address_of(request, self._desk.settings.trusted_proxies)
+            log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
+        return problem.response()
+
+
+async def _not_routed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    said = {HTTPStatus.NOT_FOUND: "there is no such page", HTTPStatus.METHOD_NOT_ALLOWED: "not with this method"}
+    code = status.name.lower()
+    return Problem(status, code, said.get(status, status.phrase), headers=dict(error.headers or {})).response()
+
+
+def unexpected() -> Problem:
+    """Return the answer to what should not have happened; the log has the rest."""
+    said = "unexpected error; the daemon's log has it"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", said)

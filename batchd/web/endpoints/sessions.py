@@ -1,0 +1,62 @@
+"""Signing in: a browser shows a token once and gets a cookie; programs send the token each time."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from batchd.domain.access import Role
+from batchd.store import tokens
+from batchd.store.audit import Actor
+from batchd.web.call import Call, Document, Endpoint
+from batchd.web.principal import Access, Via
+
+
+async def sign_in(call: Call) -> Response:
+    """Begin a session with the form's `token`, and go to the overview; a token for /metrics alone opens no page."""
+    gate = call.request.app.state.gate
+    text = (await call.form()).get("token", "").strip()
+    gate.check_failures(call.address)
+    bearer = await call.store(tokens.bearer_of, text)
+    if bearer is None or bearer.role is Role.METRICS:
+        raise gate.failed(call.address)
+    by = Actor(bearer.name, Via.SESSION.value, call.address)
+    secret = await call.store(tokens.begin_session, bearer, call.desk.settings.session_length, by)
+    answer = call.redirect("/")
+    answer.set_cookie(
+        gate.cookie,
+        secret,
+        max_age=int(call.desk.settings.session_length.total_seconds()),
+        path="/",
+        secure=call.desk.settings.needs_secure_cookie,
+        httponly=True,
+        samesite="strict",
+    )
+    return answer
+
+
+async def sign_out(call: Call) -> Response:
+    """End the session."""
+    gate = call.request.app.state.gate
+    cookie = call.request.cookies.get(gate.cookie)
+    if cookie and call.principal.via is Via.SESSION:
+        await call.store(tokens.end_session, cookie, call.actor)
+        gate.forget()
+    answer = call.redirect("/login")
+    answer.delete_cookie(
+        gate.cookie, path="/", secure=call.desk.settings.needs_secure_cookie, httponly=True, samesite="strict"
+    )
+    return answer
+
+
+async def whoami(call: Call) -> Response:
+    """Say who asks."""
+    return call.json({"name": call.principal.name, "role": call.principal.role, "via": call.principal.via})
+
+
+def routes() -> list[Endpoint]:
+    """Return the routes of this module; the page with the form is among the pages."""
+    return [
+        Endpoint("POST", "/login", sign_in, Access.PUBLIC, "Begin a session", page=True),
+        Endpoint("POST", "/logout", sign_out, Access.VIEWER, "End the session", page=True),
+        Endpoint("GET", "/api/v1/whoami", whoami, Access.VIEWER, "Who asks", document=Document("service", answer=None)),
+    ]

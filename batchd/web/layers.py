@@ -1,0 +1,136 @@
+"""What every request passes before the router, whatever it asks for: pure ASGI, so that streams flow through."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import Headers as RequestHeaders
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from batchd.domain.surface import host_of
+from batchd.web.problems import Problem
+
+UNIX = "unix"
+"""The address of whoever comes through a Unix socket."""
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_ALWAYS: Mapping[str, str] = {
+    "content-security-policy": CSP,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Headers:
+    """Puts the security headers on every answer, and `no-store` where nothing else is said."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _ALWAYS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
+            await send(message)
+
+        await self._app(scope, receive, sending if scope["type"] == "http" else send)
+
+
+class HostCheck:
+    """Refuses requests that are addressed to another host: a name that somebody made point here (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 421."""
+        if scope["type"] != "http":
+            return  # no web sockets here
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) == 1 and host_of(hosts[0].decode("latin-1")) in self._hosts:
+            await self._app(scope, receive, send)
+            return
+        problem = Problem(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "wrong_host",
+            "this is not a host that batchd answers for",
+            hint="add it to [http] hosts, or set public_url",
+        )
+        await problem.response()(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, by what they say and by what they are."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self._app = app
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 413."""
+        told = RequestHeaders(scope=scope).get("content-length", "0")
+        if not told.isdigit() or int(told[:20]) > self._largest:
+            await self._too_large().response()(scope, receive, send)
+            return
+        seen = 0
+
+        async def receiving() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._largest:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, receiving, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {self._largest} bytes here"
+        )
+
+
+def address_of(request: Request, trusted: frozenset[str]) -> str:
+    """Return the client's address: the connection's, or what a trusted proxy says in X-Forwarded-For.
+
+    The header is read from its end: everything before the first address that is no trusted proxy's can be made up.
+    """
+    client: Any = request.client
+    address = client.host if client and client.host else UNIX
+    if address not in trusted:
+        return address
+    for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+        told = hop.strip()
+        if not _is_address(told):
+            return address
+        address = told
+        if address not in trusted:
+            break
+    return address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""What the daemon says about itself through shared memory: it can be read while the daemon is stopped or hangs.
+
+The daemon's main thread writes once a second; moments are those of `SystemClock.monotonic`, which all processes of the
+machine share. A reader that finds an old `written_at` knows that the rest is old as well.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+
+_LAYOUT = struct.Struct("<Qddd")
+_SIZE = 4096
+
+
+class Phase(enum.IntEnum):
+    """What the daemon is about."""
+
+    STARTING = 0
+    SERVING = 1
+    DRAINING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One reading. Moments are monotonic seconds, 0 for never."""
+
+    phase: Phase
+    written_at: float
+    planned_at: float
+    renewed_at: float
+
+
+class Pulse:
+    """A page of memory that the daemon writes and the server reads."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self.descriptor = os.memfd_create("batchd-pulse") if descriptor is None else descriptor
+        if descriptor is None:
+            os.ftruncate(self.descriptor, _SIZE)
+        self._memory = mmap.mmap(self.descriptor, _SIZE)
+
+    def write(self, beat: Beat) -> None:
+        """Publish the beat; for the daemon's main thread."""
+        _LAYOUT.pack_into(
+            self._memory,
+            0,
+            beat.phase,
+            beat.written_at,
+            beat.planned_at,
+            beat.renewed_at,
+        )
+
+    def read(self) -> Beat:
+        """Return the last beat."""
+        phase, *moments = _LAYOUT.unpack_from(self._memory, 0)
+        return Beat(Phase(phase), *moments)

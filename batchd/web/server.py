@@ -1,0 +1,117 @@
+"""The server process: uvicorn on sockets that somebody else opened, until the daemon says so or is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import uvicorn
+
+from batchd.errors import BatchdError
+from batchd.store import queries
+from batchd.telemetry.logs import get_logger
+from batchd.web.app import create_app
+from batchd.web.desk import Desk
+from batchd.web.supervisor import RELOAD
+
+_LOOK_EVERY = timedelta(seconds=5)
+_LARGEST_HEADERS = 16_384
+_KEEP_ALIVE_SECONDS = 5
+_BACKLOG = 512
+_SPARE_CONNECTIONS = 256
+_GRACE_SECONDS = 2
+_LAST_RESORT_SECONDS = 3.0
+_LONGEST_MESSAGE = 100
+
+log = get_logger()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
+    """Serve on the listening socket until SIGTERM, or until the control socket says so or ends; main thread only.
+
+    `reread` gives the desk what the config says now; it is called in another thread.
+    """
+    asyncio.run(_serve(desk, listener, control, reread))
+
+
+async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
+    server = _Server(
+        uvicorn.Config(
+            create_app(desk),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=_BACKLOG,
+            h11_max_incomplete_event_size=_LARGEST_HEADERS,
+            limit_concurrency=desk.settings.most_listeners + _SPARE_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        desk.stopping.set()
+        server.should_exit = True
+
+    def hear() -> None:
+        _hear(control, desk, reread)
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(stop)
+        # A loop that hangs would never notice.
+        threading.Event().wait(_LAST_RESORT_SECONDS)
+        os._exit(1)
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
+    looks = asyncio.create_task(_watch_store(desk))
+    log.info("http.listening", listen=str(desk.settings.listen))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        stop()
+        looks.cancel()
+        desk.close()
+
+
+def _hear(control: socket.socket, desk: Desk, reread: Callable[[Desk], None]) -> None:
+    """Follow what the daemon says; return when the server is to end: it says so, or is gone."""
+    with contextlib.suppress(OSError):
+        while control.recv(_LONGEST_MESSAGE) == RELOAD:
+            try:
+                reread(desk)
+            except BatchdError as error:
+                log.warning("http.not_reloaded", reason=error.message)
+            else:
+                log.info("http.reloaded")
+
+
+async def _watch_store(desk: Desk) -> None:
+    """Ask the store again and again, so that /readyz knows without asking."""
+    while not desk.stopping.is_set():
+        with contextlib.suppress(BatchdError):
+            await desk.ask_store(queries.database_time)
+            desk.health.answered()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(desk.stopping.wait(), _LOOK_EVERY.total_seconds())

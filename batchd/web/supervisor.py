@@ -1,0 +1,226 @@
+"""The daemon's side of the HTTP surface: starts the server, answers its questions, tells it how the daemon is.
+
+The first server is forked, before the daemon has threads: it has the config as the daemon read it, without a secret in
+a command line, and shares the pages of everything that both have imported. A later one, when that has died, is a
+program that is executed (`again`) and reads the config file: a fork is not safe any more then. Imports nothing of the
+web's libraries: the daemon never serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from batchd.clock import Clock
+from batchd.domain.job import JsonObject
+from batchd.domain.surface import Listen
+from batchd.telemetry.logs import get_logger
+from batchd.web.pulse import Beat, Phase, Pulse
+from batchd.web.sockets import remove_socket
+
+RELOAD = b"reload"
+STOP = b"stop"
+
+_LOOK_MILLISECONDS = 1_000
+_FIRST_PAUSE = timedelta(seconds=0.5)
+_LONGEST_PAUSE = timedelta(seconds=30)
+_WELL_AFTER = timedelta(minutes=1)
+_LONGEST_QUESTION = 100
+_STOP_WITHIN = timedelta(seconds=4)
+_LAST_STANDARD = 2
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a server holds: two sockets to the daemon, the shared memory, the listening socket."""
+
+    control: socket.socket
+    questions: socket.socket
+    pulse: Pulse
+    listener: socket.socket
+
+    def descriptors(self) -> tuple[int, int, int, int]:
+        """Return the descriptors, for a program that is executed with them."""
+        return self.control.fileno(), self.questions.fileno(), self.pulse.descriptor, self.listener.fileno()
+
+
+class Supervisor:
+    """Starts the server, starts another one when it dies, and ends it. `start` comes before any thread is made.
+
+    `serve` serves in the forked process until the control socket ends. `again` is the command line of a later server;
+    it gets four descriptors.
+    """
+
+    def __init__(
+        self,
+        listen: Listen,
+        listener: socket.socket,
+        serve: Callable[[Ends], None],
+        again: Sequence[str],
+        clock: Clock,
+    ) -> None:
+        self._listen = listen
+        self._listener = listener
+        self._serve = serve
+        self._again = again
+        self._clock = clock
+        self._pulse = Pulse()
+        self._control: socket.socket | None = None
+        self._questions: socket.socket | None = None
+        self._pid = 0
+        self._counted: Callable[[], JsonObject] = dict
+        self._stopping = threading.Event()
+        self._began_at = 0.0
+        self._failures = 0
+
+    def start(self) -> None:
+        """Fork the server; main thread only, before the daemon has any other that does more than wait."""
+        ends = self._new_ends()
+        pid = os.fork()
+        if pid == 0:
+            self._become_server(ends)
+        self._adopt(pid, ends)
+
+    def watch(self, counted: Callable[[], JsonObject]) -> None:
+        """Answer the server's questions with what the daemon has counted, and keep one running, in a thread."""
+        self._counted = counted
+        threading.Thread(target=self._watch, name="batchd-web-supervisor", daemon=True).start()
+
+    def beat(self, phase: int, *, planned_at: float, renewed_at: float) -> None:
+        """Publish how the daemon is, now: moments of the monotonic clock, 0 for never; for its main thread."""
+        self._pulse.write(Beat(Phase(phase), self._clock.monotonic(), planned_at, renewed_at))
+
+    def reload(self) -> None:
+        """Have the server read the config file again, without a pause. Any thread may call it."""
+        self._say(RELOAD)
+
+    def stop(self) -> None:
+        """End the server within a few seconds, its streams included, and take the socket's file away."""
+        self._stopping.set()
+        self._say(STOP)
+        deadline = self._clock.monotonic() + _STOP_WITHIN.total_seconds()
+        pause = threading.Event()
+        while self._clock.monotonic() < deadline and not _has_ended(self._pid):
+            pause.wait(0.02)
+        if not _has_ended(self._pid):
+            with contextlib.suppress(OSError):
+                os.kill(self._pid, signal.SIGKILL)
+        remove_socket(self._listen)
+
+    def _say(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):
+            if self._control is not None:
+                self._control.send(message)
+
+    def _new_ends(self) -> Ends:
+        ours, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        asked, questions = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for old in (self._control, self._questions):
+            if old is not None:
+                old.close()
+        self._control, self._questions = ours, asked
+        return Ends(control, questions, self._pulse, self._listener)
+
+    def _adopt(self, pid: int, ends: Ends) -> None:
+        self._pid = pid
+        self._began_at = self._clock.monotonic()
+        ends.control.close()
+        ends.questions.close()
+
+    def _become_server(self, ends: Ends) -> None:
+        code = 1
+        try:
+            _close_all_but(ends.descriptors())
+            leave_signals()
+            self._serve(ends)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            ending = os.pidfd_open(self._pid)
+            try:
+                self._answer_until(ending)
+            finally:
+                os.close(ending)
+            if not self._stopping.is_set():
+                self._replace()
+
+    def _answer_until(self, ending: int) -> None:
+        """Answer questions until the server is over, or the daemon stops."""
+        assert self._questions is not None
+        poll = select.poll()
+        poll.register(ending, select.POLLIN)
+        poll.register(self._questions, select.POLLIN)
+        while not self._stopping.is_set():
+            ready = {descriptor for descriptor, _ in poll.poll(_LOOK_MILLISECONDS)}
+            if ending in ready:
+                return
+            if self._questions.fileno() in ready:
+                self._answer(self._questions)
+
+    def _answer(self, questions: socket.socket) -> None:
+        """Send what was counted as a file in memory: however large it is, the answer is one small message."""
+        with contextlib.suppress(OSError):
+            question = questions.recv(_LONGEST_QUESTION)
+            if not question:
+                self._stopping.wait(0.1)  # the server has let go of it, and is about to end
+                return
+            file = os.memfd_create("batchd-counted")
+            try:
+                os.write(file, json.dumps(self._counted()).encode())
+                socket.send_fds(questions, [question], [file], socket.MSG_DONTWAIT)
+            finally:
+                os.close(file)
+
+    def _replace(self) -> None:
+        """Execute another server: later and later while each dies at once."""
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        lasted = self._clock.monotonic() - self._began_at
+        self._failures = 1 if lasted > _WELL_AFTER.total_seconds() else self._failures + 1
+        pause = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+        log.error("http.died", status=status, failures=self._failures, again_in_s=pause.total_seconds())
+        if self._stopping.wait(pause.total_seconds()):
+            return
+        ends = self._new_ends()
+        descriptors = ends.descriptors()
+        process = subprocess.Popen(  # noqa: S603 (our own program)
+            [*self._again, *map(str, descriptors)], pass_fds=descriptors, stdin=subprocess.DEVNULL
+        )
+        process.returncode = 0  # it is waited for by its pid, as the first one is
+        self._adopt(process.pid, ends)
+
+
+def leave_signals() -> None:
+    """Leave the signals that are meant for the daemon to it: a terminal's Ctrl-C reaches every process."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _close_all_but(kept: Sequence[int]) -> None:
+    """Let go of what a fork has inherited: the lock of a SQLite store would outlive the daemon otherwise."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (names of descriptors)
+        if int(name) > _LAST_STANDARD and int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether the child is over, and forget it then."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

@@ -1,0 +1,63 @@
+"""Who is let in, to every route there is."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import pytest
+
+from batchd.web.app import all_endpoints
+from batchd.web.call import Endpoint
+from batchd.web.principal import Access
+from tests.support.web import Surface
+
+
+def _address(endpoint: Endpoint) -> str:
+    return re.sub(r"\{[^}]*\}", "1", endpoint.path)
+
+
+def test_no_route_opens_without_a_token_or_with_a_wrong_one(surface: Surface) -> None:
+    """Every route that is not public refuses both; the public ones are these and no others."""
+    public = {endpoint.path for endpoint in all_endpoints() if endpoint.access is Access.PUBLIC}
+    assert public <= {"/healthz", "/readyz", "/login", "/api/v1/openapi.json"}
+    for endpoint in all_endpoints():
+        if endpoint.access is Access.PUBLIC:
+            continue
+        for as_ in (None, "wrong"):
+            answer = surface.request(endpoint.method, _address(endpoint), as_=as_)
+            said = f"{endpoint.method} {endpoint.path} as {as_}: {answer.status_code}"
+            if endpoint.page and as_ is None and endpoint.method == "GET":
+                assert (answer.status_code, answer.headers["location"]) == (303, "/login"), said
+            else:
+                assert answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}, said
+        surface.forget_failures()
+
+
+def test_each_role_opens_what_it_is_for(surface: Surface) -> None:
+    """A viewer changes nothing, a token for metrics reads nothing else."""
+    for endpoint in all_endpoints():
+        if endpoint.access is Access.OPERATOR:
+            for role in ("viewer", "metrics"):
+                answer = surface.request(endpoint.method, _address(endpoint), as_=role)
+                assert answer.status_code == HTTPStatus.FORBIDDEN, endpoint.path
+        elif endpoint.access is Access.VIEWER:
+            assert surface.request(endpoint.method, _address(endpoint), as_="metrics").status_code == 403, endpoint.path
+
+
+def test_a_browser_signs_in_and_out(surface: Surface) -> None:
+    """The cookie is bound to the site and unreadable for scripts; after signing out it opens nothing."""
+    browser = surface.sign_in("viewer")
+    assert surface.get("/api/v1/whoami", headers=browser).json() == {
+        "name": "the-viewer",
+        "role": "viewer",
+        "via": "session",
+    }
+    assert surface.post("/logout", headers=browser).status_code == 303
+    assert surface.get("/api/v1/whoami", headers=browser).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "localhost@evil"])
+def test_a_foreign_host_name_gets_no_answer(surface: Surface, host: str) -> None:
+    """DNS rebinding: even what is public is not told under another name."""
+    assert surface.get("/healthz", headers={"Host": host}).status_code == 421
