@@ -124,7 +124,7 @@ def newest_lines(
     if not states:
         statement = _newest_ids(condition, limit)
     elif len(states) == 1:
-        statement = _newest_of_state(condition, *states, limit)
+        statement = _newest_of_state(condition, next(iter(states)), limit)
     else:
         each = [_newest_of_state(condition, state, limit).subquery() for state in sorted(states)]
         together = union_all(*(select(part.c.id) for part in each)).subquery()

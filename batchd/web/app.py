@@ -26,6 +26,7 @@ from batchd.web.desk import Desk
 from batchd.web.gate import Gate
 from batchd.web.layers import BodyLimit, Headers, HostCheck, address_of
 from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
+from batchd.web.pages.rendering import problem_page
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
 
@@ -136,7 +137,7 @@ class _Door:
         if problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
             address = address_of(request, self._desk.settings.trusted_proxies)
             log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
-        return problem.response()
+        return problem_page(endpoint.path, request.method, problem) if endpoint.page else problem.response()
 
 
 async def _not_routed(_request: Request, error: Exception) -> Response:

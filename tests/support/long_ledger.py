@@ -99,7 +99,7 @@ def _words(store: Database, ledger: Ledger) -> dict[str, str]:
     step = seconds / ledger.runs
     place = f"(n * {step:.9f} - {seconds:.1f})"
     took = "(1 + n % 17)"
-    kinds = "CASE n % {jobs} % 3 WHEN 0 THEN 'cleanup' WHEN 1 THEN 'sync' ELSE 'command' END".format(jobs=ledger.jobs)
+    kinds = f"CASE n % {ledger.jobs} % 3 WHEN 0 THEN 'cleanup' WHEN 1 THEN 'sync' ELSE 'command' END"
     counts = "n % 4000"
     if store.dialect.name == "postgresql":
         return {

@@ -27,7 +27,7 @@ def calendar(first: date, days: Sequence[Mapping[str, int]], label: str) -> Mark
         day = first + timedelta(days=place)
         column = (day - monday).days // 7
         left, top = _LEFT + column * _CELL, _TOP + day.weekday() * _CELL
-        title = f"{day:%a} {day.day} {day:%b}: {counts_text(states.items())}"
+        title = f"{day:%a} {day.day} {day:%b}: {counts_text(states)}"
         cells.append(rect(left, top, _SIZE, _SIZE, css=f"cell is-{_grade(states)}", title=title))
         if day.month != month and (day.weekday() == 0 or place == 0):
             month = day.month

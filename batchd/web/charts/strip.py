@@ -29,8 +29,8 @@ def strip(parts: Sequence[Mapping[str, int]], start: datetime, length: timedelta
             totals[state] = totals.get(state, 0) + count
         since = (start + place * length).astimezone(zone)
         until = (start + (place + 1) * length).astimezone(zone)
-        title = f"{since:%H:%M}–{until:%H:%M}: {counts_text(states.items())}"  # noqa: RUF001 (a range of times)
+        title = f"{since:%H:%M}–{until:%H:%M}: {counts_text(states)}"  # noqa: RUF001 (a range of times)
         cells.append(rect(left, 0, _CELL - _GAP, _HEIGHT, css=f"cell is-{colour}", title=title))
     background = Markup('<path class="cell is-empty" d="{}"/>').format("".join(empty))
-    label = f"Last 24 hours: {counts_text(totals.items())}"
+    label = f"Last 24 hours: {counts_text(totals)}"
     return image(label, len(parts) * _CELL - _GAP, _HEIGHT, [background, *cells], css="chart strip")

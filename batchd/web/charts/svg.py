@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from markupsafe import Markup
 
@@ -49,11 +49,10 @@ def worst(states: Iterable[str]) -> str | None:
     return next((state for state in _WORST_FIRST if state in present), None)
 
 
-def counts_text(states: dict[str, int] | Iterable[tuple[str, int]]) -> str:
+def counts_text(states: Mapping[str, int]) -> str:
     """Return "12 succeeded, 1 failed"; "no runs" for none."""
-    pairs = dict(states)
-    ordered = sorted(pairs, key=lambda state: (state != GOOD, state))
-    return ", ".join(f"{pairs[state]:,} {state}" for state in ordered if pairs[state]) or "no runs"
+    ordered = sorted(states, key=lambda state: (state != GOOD, state))
+    return ", ".join(f"{states[state]:,} {state}" for state in ordered if states[state]) or "no runs"
 
 
 def nice_ceiling(value: float) -> float:

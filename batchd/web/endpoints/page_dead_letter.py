@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from starlette.responses import Response
@@ -13,6 +15,7 @@ from batchd.store.bulk import Selection
 from batchd.store.run_lists import ListFilter, count_runs, run_page
 from batchd.web.call import Call, Endpoint
 from batchd.web.endpoints.page_runs import filter_of, links
+from batchd.web.pages.changes import changed
 from batchd.web.pages.rendering import Notice, done, page, refused
 from batchd.web.principal import Access
 
@@ -41,19 +44,23 @@ async def act(call: Call) -> Response:
     back = f"/dead-letter?{urlencode({name: value for name, value in (('job', job), ('queue', queue)) if value})}"
     if not selections or action not in {"retry", "discard"}:
         return done(call, back, "nothing")
-    changed, problems = 0, []
+    change = partial(bulk.retry_all, created_by=CreatedBy.API) if action == "retry" else bulk.discard_all
+    number, problems = 0, []
     for selection in selections:
         try:
-            if action == "retry":
-                outcome = await call.store(bulk.retry_all, selection, created_by=CreatedBy.API, actor=call.actor)
-            else:
-                outcome = await call.store(bulk.discard_all, selection, actor=call.actor)
-            changed += outcome.changed
+            number += (
+                await changed(call, change, selection, action=f"dead_letter.{action}", **_about(selection))
+            ).changed
         except BatchdError as error:
             problems.append(refused(error)[1])
     if problems:
         return await _dead_letter_page(call, problems[:1])
-    return done(call, back, "retried" if action == "retry" else "discarded", changed)
+    return done(call, back, "retried" if action == "retry" else "discarded", number)
+
+
+def _about(selection: Selection) -> dict[str, Any]:
+    detail = None if selection.run_id else {"states": sorted(selection.states)}
+    return {"run_id": selection.run_id, "job": selection.job, "queue": selection.queue, "detail": detail}
 
 
 async def _dead_letter_page(call: Call, notices: list[Notice] | None = None) -> Response:

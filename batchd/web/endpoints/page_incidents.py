@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -9,6 +11,7 @@ from starlette.responses import Response
 from batchd.store import incidents
 from batchd.store.incidents import IncidentFilter
 from batchd.web.call import Call, Endpoint
+from batchd.web.pages.changes import changed
 from batchd.web.pages.rendering import done, page
 from batchd.web.principal import Access
 
@@ -40,14 +43,19 @@ async def show_incidents(call: Call) -> Response:
 
 async def acknowledge(call: Call) -> Response:
     """Send no more reminders of the incident."""
-    changed = await call.store(incidents.acknowledge, call.number("incident_id"), by=call.principal.name)
-    return done(call, "/incidents", "acknowledged" if changed else "unchanged")
+    return await _change(call, incidents.acknowledge, "acknowledged")
 
 
 async def close(call: Call) -> Response:
     """Close the incident by hand."""
-    changed = await call.store(incidents.close, call.number("incident_id"), by=call.principal.name)
-    return done(call, "/incidents", "closed" if changed else "unchanged")
+    return await _change(call, incidents.close, "closed")
+
+
+async def _change(call: Call, what: Callable[..., bool], said: str) -> Response:
+    number = call.number("incident_id")
+    by_them = partial(what, by=call.principal.name)
+    is_news = await changed(call, by_them, number, action=f"incident.{said}", detail={"incident": number})
+    return done(call, "/incidents", said if is_news else "unchanged")
 
 
 def routes() -> list[Endpoint]:

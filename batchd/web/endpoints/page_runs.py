@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from batchd.store.control import Cancelled
 from batchd.store.run_lists import ListFilter, count_runs, run_page
 from batchd.store.run_pages import run_page_detail
 from batchd.web.call import Call, Endpoint
+from batchd.web.pages.changes import changed
 from batchd.web.pages.config_lines import param_lines
 from batchd.web.pages.rendering import Notice, done, page, refused
 from batchd.web.pages.result_view import result_view
@@ -72,7 +74,7 @@ async def cancel(call: Call) -> Response:
     """Cancel the run, or ask its daemon to stop it."""
     run_id = call.number("run_id")
     try:
-        outcome = await call.store(control.request_cancel, run_id, actor=call.actor)
+        outcome = await changed(call, control.request_cancel, run_id, action="run.cancelled", run_id=run_id)
     except BatchdError as error:
         return await _with_notice(call, error)
     return done(call, f"/runs/{run_id}", "cancelled" if outcome is Cancelled.AT_ONCE else "asked")
@@ -82,7 +84,8 @@ async def retry(call: Call) -> Response:
     """Queue the run again; it goes on from its checkpoint."""
     run_id = call.number("run_id")
     try:
-        await call.store(control.retry, run_id, created_by=CreatedBy.API, actor=call.actor)
+        again = partial(control.retry, created_by=CreatedBy.API)
+        await changed(call, again, run_id, action="run.retried", run_id=run_id)
     except BatchdError as error:
         return await _with_notice(call, error)
     return done(call, f"/runs/{run_id}", "retried")
@@ -92,7 +95,7 @@ async def discard(call: Call) -> Response:
     """Put the run away."""
     run_id = call.number("run_id")
     try:
-        await call.store(bulk.discard_one, run_id, actor=call.actor)
+        await changed(call, bulk.discard_one, run_id, action="run.discarded", run_id=run_id)
     except BatchdError as error:
         return await _with_notice(call, error)
     return done(call, f"/runs/{run_id}", "discarded")
@@ -120,7 +123,7 @@ def filter_of(asked: QueryParams, zone: str, now: datetime) -> tuple[ListFilter,
     return wanted, kept | ({"state": [state.value for state in states]} if states else {})
 
 
-def links(kept: dict[str, Any], wanted: ListFilter, next_before: int | None) -> dict[str, str | None]:
+def links(kept: dict[str, Any], wanted: ListFilter, next_before: int | None) -> dict[str, Any]:
     """Return the addresses of the first and the next page."""
     return {
         "first_page": f"?{urlencode(kept, doseq=True)}" if wanted.before_id is not None else None,

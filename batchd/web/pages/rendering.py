@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from batchd import __version__
 from batchd.domain.run import RunState
@@ -21,7 +21,7 @@ from batchd.store import incidents
 from batchd.store.run_lists import ListFilter, count_runs
 from batchd.web.call import Call
 from batchd.web.pages.words import FILTERS
-from batchd.web.principal import Access
+from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
 
 _WEB = Path(__file__).parents[1]
@@ -96,6 +96,25 @@ def rendered(call: Call, template: str, status: HTTPStatus = HTTPStatus.OK, **va
     """Return a template as an answer."""
     content = _environment().get_template(template).render(principal=call.principal, **values)
     return HTMLResponse(content, status)
+
+
+def problem_page(path: str, method: str, problem: Problem) -> Response:
+    """Return what a person sees instead of a page: the form to sign in on, or what is wrong and the way back."""
+    if path == "/login" and problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}:
+        wrong = problem.status is HTTPStatus.UNAUTHORIZED
+        said = "This token is not valid." if wrong else "Too many tries. Wait a minute."
+        return _as_page("sign_in.html", problem, {"problem": said})
+    if problem.status is HTTPStatus.UNAUTHORIZED and method in {"GET", "HEAD"}:
+        return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
+    said = problem.detail[:1].upper() + problem.detail[1:]
+    values = {"title": problem.status.phrase, "detail": f"{said}.", "hint": problem.hint}
+    return _as_page("problem.html", problem, values)
+
+
+def _as_page(template: str, problem: Problem, values: Mapping[str, Any]) -> Response:
+    headers = {name: value for name, value in problem.headers.items() if name.lower() != "content-type"}
+    content = _environment().get_template(template).render(principal=NOBODY, **values)
+    return HTMLResponse(content, problem.status, headers)
 
 
 def done(call: Call, path: str, said: str, number: int | None = None) -> Response:
