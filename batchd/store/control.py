@@ -18,7 +18,8 @@ from batchd.domain.job import JsonValue, Overlap
 from batchd.domain.queue import resolved_key
 from batchd.domain.run import EXTERNAL_KIND, RETRYABLE_BY_HAND, CreatedBy, Reason, RunState
 from batchd.errors import UsageError
-from batchd.store import outbox
+from batchd.store import audit, outbox
+from batchd.store.audit import Actor
 from batchd.store.schema import runs, schedules
 
 _TEMPLATE = ("kind", "queue", "priority", "timeout_seconds", "max_attempts", "retry", "mutex")
@@ -44,53 +45,76 @@ class NotPossible(UsageError):
     """The run is in a state in which this cannot be done."""
 
 
-def trigger(database: Database, job: str, overrides: Mapping[str, JsonValue], *, created_by: CreatedBy) -> int:
+def trigger(
+    database: Database,
+    job: str,
+    overrides: Mapping[str, JsonValue],
+    *,
+    created_by: CreatedBy,
+    by: Actor | None = None,
+) -> int:
+    """Queue a run of the job now and return the run's id; see `trigger_in`."""
+    with database.writing() as connection:
+        return trigger_in(connection, database, job, overrides, created_by=created_by, by=by)
+
+
+def trigger_in(
+    connection: Connection,
+    database: Database,
+    job: str,
+    overrides: Mapping[str, JsonValue],
+    *,
+    created_by: CreatedBy,
+    by: Actor | None = None,
+) -> int:
     """Queue a run of the job now and return the run's id.
 
     Queue, priority, timeout and retries are the job's; `overrides` replace single params and must be valid already. A
     paused or disabled job runs too: somebody asked for it. Unless the job's overlap policy is `allow`, the run waits
-    for the job's running one.
+    for the job's running one. `by` is who asked, for the audit record.
     """
-    with database.writing() as connection:
-        row = _job(connection, job)
-        if row["kind"] == EXTERNAL_KIND:
-            raise NotPossible(
-                f"job {job!r} runs elsewhere and is only reported to batchd", hint="start its script, where it is"
-            )
-        now = database.dialect.now()
-        params = {**row["params"], **overrides}
-        alone = row["overlap"] != Overlap.ALLOW.value
-        values = {
-            **{name: row[name] for name in _TEMPLATE},
-            "limit_key": resolved_key(row["limit_key"], params),
-            "schedule_id": job,
-            "params": params,
-            "available_at": now,
-            "created_at": now,
-            "state": RunState.QUEUED.value,
-            "concurrency_key": job if alone else None,
-            "created_by": created_by.value,
-        }
-        run_id: int = connection.execute(insert(runs).values(values).returning(runs.c.id)).scalar_one()
-        database.dialect.notify(connection, [Topic.RUNS])
+    row = _job(connection, job)
+    if row["kind"] == EXTERNAL_KIND:
+        raise NotPossible(
+            f"job {job!r} runs elsewhere and is only reported to batchd", hint="start its script, where it is"
+        )
+    now = database.dialect.now()
+    params = {**row["params"], **overrides}
+    alone = row["overlap"] != Overlap.ALLOW.value
+    values = {
+        **{name: row[name] for name in _TEMPLATE},
+        "limit_key": resolved_key(row["limit_key"], params),
+        "schedule_id": job,
+        "params": params,
+        "available_at": now,
+        "created_at": now,
+        "state": RunState.QUEUED.value,
+        "concurrency_key": job if alone else None,
+        "created_by": created_by.value,
+    }
+    run_id: int = connection.execute(insert(runs).values(values).returning(runs.c.id)).scalar_one()
+    database.dialect.notify(connection, [Topic.RUNS])
+    detail = {"params": sorted(overrides)} if overrides else None
+    audit.add(connection, database, by, "trigger", job=job, run_id=run_id, detail=detail)
     return run_id
 
 
-def pause(database: Database, job: str) -> bool:
+def pause(database: Database, job: str, *, by: Actor | None = None) -> bool:
     """Stop planning the job's fires until `resume`; return False when it was paused already."""
-    return _set_paused(database, job, paused=True)
+    return _set_paused(database, job, paused=True, by=by)
 
 
-def resume(database: Database, job: str) -> bool:
+def resume(database: Database, job: str, *, by: Actor | None = None) -> bool:
     """Plan the job's fires again, what passed meanwhile by its catch-up policy; return False when it was not paused."""
-    return _set_paused(database, job, paused=False)
+    return _set_paused(database, job, paused=False, by=by)
 
 
-def request_cancel(database: Database, run_id: int) -> Cancelled:
+def request_cancel(database: Database, run_id: int, *, by: Actor | None = None) -> Cancelled:
     """Cancel a queued run at once, or ask the daemon that runs it to stop it; raises NotPossible for a finished run."""
     with database.writing() as connection:
         row = _locked_run(connection, run_id)
         now = database.dialect.now()
+        audit.add(connection, database, by, "cancel", job=row["schedule_id"], run_id=run_id)
         match RunState(row["state"]):
             case RunState.QUEUED:
                 connection.execute(
@@ -117,7 +141,7 @@ def request_cancel(database: Database, run_id: int) -> Cancelled:
                 )
 
 
-def retry(database: Database, run_id: int, *, created_by: CreatedBy) -> None:
+def retry(database: Database, run_id: int, *, created_by: CreatedBy, by: Actor | None = None) -> None:
     """Queue a finished run again, the same row, with as many attempts as its job gives a new run.
 
     Raises NotPossible for a run that is unfinished or succeeded, and when its job is gone from the config.
@@ -159,12 +183,13 @@ def retry(database: Database, run_id: int, *, created_by: CreatedBy) -> None:
                 f"run {run_id} cannot be retried: an unfinished run does the same work",
                 hint="wait for it; `batchd runs --state queued --state running` lists it",
             ) from error
+        audit.add(connection, database, by, "retry", job=row["schedule_id"], run_id=run_id)
         facts = {"state": RunState.QUEUED.value, "requested_by": created_by.value}
         _tell(connection, database, "run.retrying", row, facts)
         database.dialect.notify(connection, [Topic.RUNS])
 
 
-def _set_paused(database: Database, job: str, *, paused: bool) -> bool:
+def _set_paused(database: Database, job: str, *, paused: bool, by: Actor | None) -> bool:
     with database.writing() as connection:
         _job(connection, job)
         now = database.dialect.now()
@@ -175,6 +200,8 @@ def _set_paused(database: Database, job: str, *, paused: bool) -> bool:
             )
             .values(paused_at=now if paused else None, updated_at=now)
         )
+        if changed.rowcount:
+            audit.add(connection, database, by, "pause" if paused else "resume", job=job)
         database.dialect.notify(connection, [Topic.SCHEDULES])
         return changed.rowcount == 1
 
