@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -24,7 +23,6 @@ from batchd.store.overview import STRIP_PART
 from batchd.store.run_lists import ListFilter, run_page
 from batchd.web.call import Call, Endpoint
 from batchd.web.charts.strip import strip
-from batchd.web.pages.changes import changed
 from batchd.web.pages.config_lines import config_lines
 from batchd.web.pages.job_view import (
     RANGES,
@@ -88,9 +86,7 @@ async def run_now(call: Call) -> Response:
         overrides = param_values(written)
         if overrides:
             await call.desk.in_thread(call.desk.jobs.check_overrides, job, overrides)
-        run_id = await changed(
-            call, partial(control.trigger, created_by=CreatedBy.API), job, overrides, action="job.triggered", job=job
-        )
+        run_id = await call.store(control.trigger, job, overrides, created_by=CreatedBy.API, by=call.actor)
     except BatchdError as error:
         status, notice = refused(error)
         return await _job_page(call, written, notices=[notice], status=status)
@@ -109,7 +105,7 @@ async def resume(call: Call) -> Response:
 
 async def _set_paused(call: Call, change: Any, said: str) -> Response:
     job = call.path("job")
-    is_news = await changed(call, change, job, action=f"job.{said}", job=job)
+    is_news = await call.store(change, job, by=call.actor)
     return done(call, f"/jobs/{quote(job)}", said if is_news else "unchanged")
 
 

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from batchd.store import queue_control
 from batchd.store.queue_lists import QueueLine, queue_lines
 from batchd.web.call import Call, Endpoint
-from batchd.web.pages.changes import changed
 from batchd.web.pages.rendering import done, page
 from batchd.web.principal import Access
 from batchd.web.problems import not_found
@@ -42,7 +41,7 @@ async def _set_paused(call: Call, change: Any, said: str) -> Response:
     known = {*call.desk.jobs.queues(), *(each.queue for each in await call.store(queue_lines))}
     if queue not in known:
         raise not_found(f"there is no queue {queue[:100]!r}")
-    is_news = await changed(call, change, queue, action=said.replace("_", "."), queue=queue)
+    is_news = await call.store(change, queue, by=call.actor)
     return done(call, "/queues", said if is_news else "unchanged")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -74,7 +73,7 @@ async def cancel(call: Call) -> Response:
     """Cancel the run, or ask its daemon to stop it."""
     run_id = call.number("run_id")
     try:
-        outcome = await changed(call, control.request_cancel, run_id, action="run.cancelled", run_id=run_id)
+        outcome = await call.store(control.request_cancel, run_id, by=call.actor)
     except BatchdError as error:
         return await _with_notice(call, error)
     return done(call, f"/runs/{run_id}", "cancelled" if outcome is Cancelled.AT_ONCE else "asked")
@@ -84,8 +83,7 @@ async def retry(call: Call) -> Response:
     """Queue the run again; it goes on from its checkpoint."""
     run_id = call.number("run_id")
     try:
-        again = partial(control.retry, created_by=CreatedBy.API)
-        await changed(call, again, run_id, action="run.retried", run_id=run_id)
+        await call.store(control.retry, run_id, created_by=CreatedBy.API, by=call.actor)
     except BatchdError as error:
         return await _with_notice(call, error)
     return done(call, f"/runs/{run_id}", "retried")
