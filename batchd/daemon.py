@@ -175,6 +175,7 @@ class Daemon:
             worker=self._worker,
             clock=clock,
             mail=config.mail,
+            meters=self._meters,
         )
         daemon = config.settings.daemon
         retention = Retention(
@@ -185,7 +186,11 @@ class Daemon:
             keep={str(state): age for state, age in daemon.keep.items()},
         )
         self._scheduler = Scheduler(
-            store, SchedulerSettings(retention), clock, on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS}))
+            store,
+            SchedulerSettings(retention),
+            clock,
+            on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS})),
+            meters=self._meters,
         )
         self._wakes = WakeLoop(store, self._wake, clock)
         self._lines = LineWriter(store, buffer, clock)
@@ -206,7 +211,7 @@ class Daemon:
             # Told and gone on: one job's code that cannot be imported is no reason to keep the others from running.
             log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
         if self._web is not None:
-            self._web.watch(self._meters.snapshot)
+            self._web.watch(self._counted)
         self._beat(_SERVING)
         log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
         code = self._serve()
@@ -308,6 +313,9 @@ class Daemon:
         """Tell the HTTP surface how old the signs of life are; it judges them, also when this process cannot."""
         if self._web is not None:
             self._web.beat(phase, planned_at=self._scheduler.last_pass_end, renewed_at=self._engine.last_renewal)
+
+    def _counted(self) -> JsonObject:
+        return {**self._meters.snapshot(), "slots": dict(self._engine.slots), "worker": self._worker.id}
 
     def _end_web(self) -> None:
         if self._web is not None:

@@ -141,6 +141,7 @@ class _Serving:
             health=Health(ends.pulse, clock),
             clock=clock,
             mask=Masker(config.secrets).masked,
+            exports=config.exports,
         )
         serve(desk, ends.listener, ends.control, self._reread)
 
@@ -149,6 +150,7 @@ class _Serving:
         config = read_again(self._config.folder / self._config.path.name, self._modules)
         _configure_logging(config)
         desk.jobs = ConfigJobs(config)
+        desk.exports = config.exports
         desk.mask = Masker(config.secrets).masked
         if config.http is not None:
             desk.settings = replace(config.http, listen=desk.settings.listen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,10 +11,10 @@ import hypothesis
 import pytest
 
 from batchd.db.engine import Database
+from batchd.store.migrate import migrate
 from tests.support.canary import CANARY
 from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
-from tests.support.store_rows import make_tables
 from tests.support.web import Surface, opened_surface
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
@@ -85,12 +86,22 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def surface(request: pytest.FixtureRequest) -> Iterator[Surface]:
     """The HTTP application on a store with its tables, a client on it and a token of each role."""
-    store = open_database(
-        request.getfixturevalue(f"{'postgres' if request.param == 'postgresql' else request.param}_url")
-    )
-    try:
-        make_tables(store)
+    with _surface_on(
+        request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def surface_on_sqlite(sqlite_url: str) -> Iterator[Surface]:
+    """The same on SQLite alone, for what no database has a part in."""
+    with _surface_on(sqlite_url) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def _surface_on(url: str) -> Iterator[Surface]:
+    with contextlib.closing(open_database(url)) as store:
+        migrate(store)
         with opened_surface(store) as opened:
             yield opened
-    finally:
-        store.close()

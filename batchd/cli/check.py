@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -22,7 +21,7 @@ from batchd.config.problems import ConfigInvalid, Problem
 from batchd.config.schema import json_schema
 from batchd.domain.job import JobDefinition
 from batchd.domain.jsonable import jsonable
-from batchd.domain.preview import FirePreview, preview
+from batchd.domain.preview import FirePreview, fires_of
 from batchd.domain.schedule import parse_schedule
 from batchd.errors import ExitCode, UsageError
 from batchd.jobs.catalog import kinds as known_kinds
@@ -132,7 +131,7 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
     if job is not None:
         known_job(config, job)
     chosen = [each for each in config.jobs if job in {None, each.name}]
-    fires = _merged({each.name: _fires(each, start, count) for each in chosen}, count)
+    fires = _merged({each.name: fires_of(each, start or SystemClock().now(), count) for each in chosen}, count)
     if as_json:
         emit_json(
             {"fires": [{"job": name, "utc": fire.utc, "local": fire.local, "note": fire.note} for name, fire in fires]}
@@ -172,16 +171,6 @@ def _merged(fires: Mapping[str, Sequence[FirePreview]], count: int) -> list[tupl
         if name not in named:
             rest.setdefault(name, fire)
     return [*shown, *rest.items()]
-
-
-def _fires(job: JobDefinition, start: datetime | None, count: int) -> tuple[FirePreview, ...]:
-    if job.schedule is None or not job.enabled:
-        return ()
-    after = SystemClock().now() if start is None else start
-    if after.tzinfo is None:
-        after = after.replace(tzinfo=ZoneInfo(job.timezone))
-    coming: tuple[FirePreview, ...] = preview(parse_schedule(job.schedule, job.timezone), job.timezone, after, count)
-    return coming
 
 
 def _explain_silence(chosen: list[JobDefinition], firing: set[str]) -> None:

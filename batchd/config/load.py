@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from batchd.config.document import parse, read_text
+from batchd.config.exports import ExportsSection, read_exports
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.http import read_http
 from batchd.config.jobs import JobReader, ReadJob, secret_fields
@@ -25,13 +26,13 @@ from batchd.config.settings import (
     JobSettings,
     LogSettings,
     MailSection,
-    Section,
     Settings,
     StoreSettings,
 )
 from batchd.config.substitution import Substitution
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import dialect_of, file_of, secrets_in
+from batchd.domain.exporting import ExportSettings
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError, ParamsInvalid
@@ -39,7 +40,7 @@ from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
 from batchd.mail.delivery import MailSettings
 
-_SECTIONS = ("daemon", "store", "databases", "mail", "http", "log", "queues", "defaults", "jobs")
+_SECTIONS = ("daemon", "store", "databases", "mail", "http", "exports", "log", "queues", "defaults", "jobs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -61,6 +62,7 @@ class Config:
     params: Mapping[str, JsonObject]
     mail: MailSettings | None
     http: HttpSettings | None
+    exports: ExportSettings | None
     import_path: tuple[Path, ...]
     defaults: Mapping[str, Any]
     places: Problems = field(repr=False)
@@ -136,6 +138,8 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
+    whole = [(job.definition, job.params) for job in complete]
+    exports = read_exports(settings, state, folder, whole, jobs, problems)
     problems.raise_if_any()
     complete = reader.with_followers(complete)
     return Config(
@@ -150,6 +154,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         params={job.definition.name: job.params for job in complete},
         mail=mail,
         http=http,
+        exports=exports,
         import_path=tuple(folder / Path(part).expanduser() for part in settings.daemon.import_path),
         defaults=defaults,
         places=problems,
@@ -217,11 +222,12 @@ def _settings(document: Mapping[str, Any], problems: Problems) -> Settings:
 
 
 def _names_at(place: tuple[str, ...]) -> list[str]:
-    models: dict[str, type[Section]] = {
+    models: dict[str, type[BaseModel]] = {
         "daemon": DaemonSettings,
         "store": StoreSettings,
         "mail": MailSection,
         "http": HttpSection,
+        "exports": ExportsSection,
         "log": LogSettings,
     }
     model = models.get(place[0])

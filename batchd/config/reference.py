@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from batchd.config import settings
+from batchd.config import exports, settings
 from batchd.domain.quantities import format_duration
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
@@ -38,6 +38,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[store]", settings.StoreSettings),
     ("[databases.NAME]", settings.DatabaseSection),
     ("[mail]", settings.MailSection),
+    ("[exports]", exports.ExportsSection),
+    ("[exports.sources.NAME]", exports.ExportSourceSection),
     ("[log]", settings.LogSettings),
     ("[queues.NAME]", settings.QueueSettings),
     ("[defaults] and [jobs.NAME]", settings.JobSettings),

@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from batchd.config.exports import ExportsSection
 from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, Rate, parse_rate
@@ -346,6 +347,7 @@ class Settings(Section):
     databases: dict[str, DatabaseSection] = Field(default_factory=dict)
     mail: MailSection | None = Field(None, description="How jobs send mail.")
     http: HttpSection | None = Field(None, description="The HTTP surface.")
+    exports: ExportsSection | None = Field(None, description="What may be exported over HTTP.")
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
 

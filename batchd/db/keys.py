@@ -45,6 +45,11 @@ class Carrier:
         self.expression = expression
         self._type = NamedType(type_name) if dialect == "postgresql" else None
 
+    @property
+    def is_text_bound(self) -> bool:
+        """Whether values travel as text and are cast to the column's type."""
+        return self._type is not None
+
     def carried(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the expression that reads a value of the column's type in the shape in which it travels."""
         return value if self._type is None else cast(value, Text)

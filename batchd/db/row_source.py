@@ -8,7 +8,7 @@ read: rows with equal keys stay together, and no row is lost between two ranges.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -25,13 +25,14 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy import column as core_column
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 
 from batchd.db.catalogue import ROWID, TableFacts, find_table
 from batchd.db.estimate import check_predicate, estimated_rows
 from batchd.db.identifiers import nearest
 from batchd.db.keys import Carrier, Key, Keys
+from batchd.db.matching import Match, matching
 from batchd.errors import JobError
 
 _LONG_STEP = 10_000
@@ -41,7 +42,7 @@ _LONG_STEP = 10_000
 class RowsWanted:
     """Which rows: of a `table` (with a condition `where`) or of a `query`; by which `key`, with which `columns`.
 
-    An empty `key` means the table's own, no `columns` means all of them.
+    An empty `key` means the table's own, no `columns` means all of them. `match` says what rows must have in columns.
     """
 
     table: str | None = None
@@ -49,6 +50,7 @@ class RowsWanted:
     key: tuple[str, ...] = ()
     where: str | None = None
     columns: tuple[str, ...] = ()
+    match: Mapping[str, Match] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,14 @@ def find_rows(connection: Connection, wanted: RowsWanted, *, ordered: bool = Tru
     if facts.has_hidden_key:
         expressions[ROWID] = literal_column(ROWID)
     condition = true() if wanted.where is None else check_predicate(connection, facts, table, wanted.where)
+    named = {facts.column_named(name).name: match for name, match in wanted.match.items()}
+    condition = _with_match(
+        connection,
+        table,
+        condition,
+        {name: Carrier(facts.dialect, expressions[name], facts.type_of(name)) for name in named},
+        named,
+    )
     columns = tuple(facts.column_named(name).name for name in wanted.columns or [each.name for each in facts.columns])
     return RowSource(
         name=f"table {wanted.table}",
@@ -164,6 +174,27 @@ def find_rows(connection: Connection, wanted: RowsWanted, *, ordered: bool = Tru
         condition=condition,
         facts=facts,
     )
+
+
+def _with_match(
+    connection: Connection,
+    rows: FromClause,
+    condition: ColumnElement[bool],
+    carriers: Mapping[str, Carrier],
+    match: Mapping[str, Match],
+) -> ColumnElement[bool]:
+    """Return the condition with what columns must have; raises JobError for a value that the column's type has not."""
+    if not match:
+        return condition
+    both = and_(condition, matching(carriers, match))
+    nothing: Select[Any] = select(literal_column("1")).select_from(rows).where(both).limit(0)
+    try:
+        connection.execute(nothing)
+    except DataError as error:
+        raise JobError(
+            f"`match` has a value that its column cannot have: {' '.join(str(error.orig).split())}", retryable=False
+        ) from error
+    return both
 
 
 def row_key(facts: TableFacts) -> tuple[str, ...]:
@@ -187,7 +218,7 @@ def _of_query(connection: Connection, wanted: RowsWanted, query: str, *, ordered
     names = tuple(types)
     if not wanted.key and ordered:
         raise JobError("a `query` needs a `key`: the columns of its result to go by", retryable=False)
-    for name in (*wanted.key, *wanted.columns):
+    for name in (*wanted.key, *wanted.columns, *wanted.match):
         if name not in types:
             raise JobError(
                 f"the query has no column {name}",
@@ -204,7 +235,13 @@ def _of_query(connection: Connection, wanted: RowsWanted, query: str, *, ordered
         is_indexed=None,
         keys=Keys(rows, [Carrier(dialect, rows.c[name], types[name]) for name in wanted.key]),
         selectable=rows,
-        condition=true(),
+        condition=_with_match(
+            connection,
+            rows,
+            true(),
+            {name: Carrier(dialect, rows.c[name], types[name]) for name in wanted.match},
+            wanted.match,
+        ),
         facts=None,
     )
 

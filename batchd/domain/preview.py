@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from batchd.domain.job import JobDefinition
 from batchd.domain.quantities import format_duration
-from batchd.domain.schedule import Rule
+from batchd.domain.schedule import Rule, parse_schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,15 @@ def preview(rule: Rule, timezone: str, start: datetime, count: int) -> tuple[Fir
         found.append(FirePreview(fire.astimezone(UTC), fire.astimezone(zone), _change(offset, now_offset)))
         moment, offset = fire, now_offset
     return tuple(found)
+
+
+def fires_of(job: JobDefinition, after: datetime, count: int) -> tuple[FirePreview, ...]:
+    """Return up to `count` fire times of the job after a moment, which is local to the job when it names no zone."""
+    if job.schedule is None or not job.enabled:
+        return ()
+    if after.tzinfo is None:
+        after = after.replace(tzinfo=ZoneInfo(job.timezone))
+    return preview(parse_schedule(job.schedule, job.timezone), job.timezone, after, count)
 
 
 def _change(before: timedelta, after: timedelta) -> str | None:

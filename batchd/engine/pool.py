@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,7 @@ from batchd.store.finish import Ending
 from batchd.store.meta import RECORD, record_id
 from batchd.store.workers import WorkerIdentity
 from batchd.telemetry.logs import get_logger
+from batchd.telemetry.meters import Meters
 
 _CANCEL_GRACE_SECONDS = 2.0
 
@@ -56,7 +58,9 @@ class Engine:
         worker: WorkerIdentity,
         clock: Clock,
         mail: MailSettings | None = None,
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters or Meters(())
         self._mail = mail
         self._store = store
         self._settings = settings
@@ -72,9 +76,7 @@ class Engine:
         self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
         self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock)
         self._stopper = Stopper(self._in_hand, clock)
-        self._reaper = Reaper(
-            store, settings.lease.length, settings.reap_every, self._in_hand, self._dispatcher.wake, clock
-        )
+        self._reaper = Reaper(store, settings.lease.length, settings.reap_every, self._in_hand, self._reaped, clock)
         self._fan_in = FanIn(store, self._dispatcher.wake, clock)
         self._threads = WorkerThreads(settings.slots, self._waiting, self._execute)
         self._around: Surroundings | None = None
@@ -84,6 +86,11 @@ class Engine:
     def is_alive(self) -> bool:
         """Whether every loop and every thread of the engine runs."""
         return self._threads.are_alive and all(loop.is_alive for loop in self._loops())
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """Return how many threads there are for runs, and how many attempts are in hand."""
+        return {"all": self._settings.slots, "busy": len(self._in_hand.all())}
 
     @property
     def last_renewal(self) -> float:
@@ -191,10 +198,12 @@ class Engine:
             lag = (self._clock.now() - (claim.scheduled_for or claim.available_at)).total_seconds()
             fire = claim.scheduled_for and claim.scheduled_for.isoformat().replace("+00:00", "Z")
             self._log.info("run.started", kind=claim.kind, scheduled_for=fire, lag_s=round(lag, 3))
+            self._meters.started(lag)
             ending = attempt.execute(running, self._catalog, self._around)
             running.is_ended = True
-            self._tell(ending, round(self._clock.monotonic() - started, 3))
-        self._finisher.add(ending)
+            duration = round(self._clock.monotonic() - started, 3)
+            self._tell(ending, duration)
+        self._finisher.add(replace(ending, duration_seconds=duration, rows=running.rows))
         self._look_for_more()
 
     def _tell(self, ending: Ending, duration: float) -> None:
@@ -225,6 +234,7 @@ class Engine:
     def _recorded(self, ending: Ending) -> None:
         """Follow up on a recorded ending, on the finisher's thread."""
         assert self._around
+        self._count(ending)
         if ending.decision.state is RunState.CANCELLED and ending.outcome is not AttemptOutcome.CANCELLED:
             self._log.info("run.cancelled", run_id=ending.claim.run_id, job=ending.claim.job)
         if ending.decision.state is RunState.SUCCEEDED:
@@ -235,6 +245,18 @@ class Engine:
             self._dispatcher.wake()
         else:
             self._look_for_more()
+
+    def _reaped(self, runs: int) -> None:
+        self._meters.lost(runs)
+        self._dispatcher.wake()
+
+    def _count(self, ending: Ending) -> None:
+        claim = ending.claim
+        trigger = "schedule" if claim.scheduled_for is not None else "manual"
+        if ending.decision.state.is_final:
+            self._meters.ended(claim.job, ending.decision.state, trigger, ending.duration_seconds, ending.rows)
+        elif ending.outcome in {AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT}:
+            self._meters.count("retries", claim.job)
 
     def _look_for_more(self) -> None:
         """Have the dispatcher look when a thread is free, unless it knows that nothing waits."""

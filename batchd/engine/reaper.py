@@ -24,7 +24,7 @@ class Reaper(Loop):
         lease: timedelta,
         every: timedelta,
         in_hand: InHand,
-        on_reaped: Callable[[], None],
+        on_reaped: Callable[[int], None],
         clock: Clock,
     ) -> None:
         super().__init__("reaper", clock)
@@ -57,4 +57,4 @@ class Reaper(Loop):
         lost = leases.reap_expired(self._store, mine=mine)
         if lost:
             self._log.warning("run.lost", runs=list(lost))
-            self._on_reaped()
+            self._on_reaped(len(lost))

@@ -24,6 +24,7 @@ class RunningAttempt:
         self.started_at: float | None = None
         self.deadline: float | None = None
         self.is_ended = False
+        self.rows: int | None = None
         self.checkpointed: dict[str, Database] = {}
         self.is_reported_stuck = False
         self._told = threading.Event()
@@ -66,6 +67,7 @@ class RunningAttempt:
         """Remember the latest progress."""
         with self._lock:
             self._progress = progress
+            self.rows = progress.done
 
     def take_progress(self) -> Progress | None:
         """Return the progress that has not been written yet, and forget it."""

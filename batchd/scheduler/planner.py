@@ -10,6 +10,7 @@ from batchd.errors import BatchdError
 from batchd.store import planning
 from batchd.store.planning import Planned
 from batchd.telemetry.logs import get_logger
+from batchd.telemetry.meters import Meters
 
 Add = Callable[[Database, Sequence[str], datetime], Planned]
 """Plans the schedules, all in one transaction."""
@@ -18,7 +19,10 @@ Add = Callable[[Database, Sequence[str], datetime], Planned]
 class Planner:
     """Plans in the scheduler's thread. A schedule that cannot be planned is reported and stops no other."""
 
-    def __init__(self, store: Database, on_planned: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, store: Database, on_planned: Callable[[], None] | None = None, meters: Meters | None = None
+    ) -> None:
+        self._meters = meters or Meters(())
         self._store = store
         self._on_planned = on_planned
         self._log = get_logger(loop="scheduler")
@@ -54,6 +58,8 @@ class Planner:
     def _report(self, planned: Planned) -> None:
         for name, why in planned.invalid.items():
             self._log.error("schedule.invalid", job=name, error=why)
+        for job, state, fires in planned.dropped:
+            self._meters.count(state, job, fires)
         if planned.queued or planned.skipped or planned.missed:
             self._log.debug("scheduler.planned", queued=planned.queued, skipped=planned.skipped, missed=planned.missed)
         if planned.missed:

@@ -12,6 +12,7 @@ from batchd.scheduler.apscheduler_bridge import AlarmClock
 from batchd.scheduler.planner import Planner
 from batchd.scheduler.pruner import Pruner
 from batchd.store.history import Retention
+from batchd.telemetry.meters import Meters
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class Scheduler:
         clock: Clock,
         *,
         on_planned: Callable[[], None] | None = None,
+        meters: Meters | None = None,
     ) -> None:
-        self._planner = Planner(store, on_planned)
+        self._planner = Planner(store, on_planned, meters)
         self._alarm = AlarmClock(store, self._planner.plan, clock)
         self._pruner = Pruner(store, settings.retention, clock)
 

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.run import DISCARDABLE, UNFINISHED, CreatedBy, Reason, RunState
-from batchd.store import outbox
+from batchd.store import audit, outbox
+from batchd.store.audit import Actor
 from batchd.store.control import NotPossible, RunUnknown
 from batchd.store.schema import runs, schedules
 
@@ -65,21 +66,21 @@ def count(store: Database, selection: Selection) -> int:
         return _count(connection, selection)
 
 
-def retry_all(store: Database, selection: Selection, *, created_by: CreatedBy) -> Done:
+def retry_all(store: Database, selection: Selection, *, created_by: CreatedBy, by: Actor | None = None) -> Done:
     """Queue the runs again, in one transaction, each with as many attempts as its job gives a new run.
 
     Left alone: runs of a job that is gone from the config, and of each unique key all but the newest, or all of them
     while an unfinished run has it. Raises NotPossible, and changes nothing, when such a run comes in between.
     """
     try:
-        return _retry_all(store, selection, created_by)
+        return _retry_all(store, selection, created_by, by)
     except IntegrityError as error:
         raise NotPossible(
             "nothing was queued again: a run that does the same work was queued in this moment", hint="try again"
         ) from error
 
 
-def _retry_all(store: Database, selection: Selection, created_by: CreatedBy) -> Done:
+def _retry_all(store: Database, selection: Selection, created_by: CreatedBy, by: Actor | None) -> Done:
     with store.writing() as connection:
         before = _count(connection, selection)
         now = store.dialect.now()
@@ -112,14 +113,15 @@ def _retry_all(store: Database, selection: Selection, created_by: CreatedBy) -> 
         ).all()
         facts = {"state": RunState.QUEUED.value, "requested_by": created_by.value}
         _tell(connection, store, "run.retrying", changed, facts)
+        _note(connection, store, by, "retry", selection, [row.id for row in changed])
         if changed:
             store.dialect.notify(connection, [Topic.RUNS])
     return Done(len(changed), before - len(changed))
 
 
-def discard_one(store: Database, run_id: int) -> None:
+def discard_one(store: Database, run_id: int, *, by: Actor | None = None) -> None:
     """Put one run away; raises NotPossible for one that runs or is well, RunUnknown for one that there is not."""
-    done = discard_all(store, Selection(DISCARDABLE, run_id=run_id))
+    done = discard_all(store, Selection(DISCARDABLE, run_id=run_id), by=by)
     if done.changed:
         return
     with store.reading() as connection:
@@ -130,7 +132,7 @@ def discard_one(store: Database, run_id: int) -> None:
     raise NotPossible(f"run {run_id} is {state}", hint=f"only these can be put away: {wanted}")
 
 
-def discard_all(store: Database, selection: Selection) -> Done:
+def discard_all(store: Database, selection: Selection, *, by: Actor | None = None) -> Done:
     """Put the runs away, in one transaction; the states are among those of `domain.run.DISCARDABLE`."""
     with store.writing() as connection:
         before = _count(connection, selection)
@@ -148,7 +150,19 @@ def discard_all(store: Database, selection: Selection) -> Done:
         ).all()
         facts = {"state": RunState.CANCELLED.value, "reason": Reason.DISCARDED.value}
         _tell(connection, store, "run.cancelled", changed, facts)
+        _note(connection, store, by, "discard", selection, [row.id for row in changed])
     return Done(len(changed), before - len(changed))
+
+
+def _note(
+    connection: Connection, store: Database, by: Actor | None, action: str, selection: Selection, ids: Sequence[int]
+) -> None:
+    """Write one row of the audit record, however many runs it is about."""
+    if not ids:
+        return
+    detail = {"runs": len(ids), "states": sorted(state.value for state in selection.states)}
+    one = ids[0] if len(ids) == 1 else None
+    audit.add(connection, store, by, action, job=selection.job, queue=selection.queue, run_id=one, detail=detail)
 
 
 def _count(connection: Connection, selection: Selection) -> int:

@@ -34,7 +34,8 @@ _EVENTS_OF_REASONS = {Reason.DISCARDED: "run.discarded", Reason.SNOOZED: "run.sn
 class Ending:
     """How an attempt ended and what becomes of its run. `result` is kept with a failure as well.
 
-    `checkpointed` names the databases in which the attempt has kept checkpoints.
+    `checkpointed` names the databases in which the attempt has kept checkpoints; `duration_seconds` and `rows` (its
+    last progress) are only for whoever counts them.
     """
 
     claim: Claim
@@ -43,6 +44,8 @@ class Ending:
     result: JsonObject | None
     error: AttemptError | None
     checkpointed: tuple[str, ...] = ()
+    duration_seconds: float = 0.0
+    rows: int | None = None
 
 
 def finish(store: Database, endings: Sequence[Ending]) -> tuple[Ending, ...]:

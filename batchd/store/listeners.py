@@ -22,6 +22,7 @@ LEASE = timedelta(seconds=60)
 """A listener whose daemon is gone is taken over by another after so long; a daemon that stops gives it up at once."""
 
 _LONGEST_ERROR = 2_000
+_BEHIND_NOTHING = 2**62
 _CHUNK = 1_000
 
 
@@ -83,6 +84,28 @@ def register(store: Database, wanted: Sequence[Registration]) -> None:
                 .values(name=each.name, last_id=newest, created_at=now, **facts)
                 .on_conflict_do_update(index_elements=[listeners.c.name], set_=facts)
             )
+
+
+def wish_for_starts(store: Database, name: str) -> None:
+    """Have `run.started` told to a reader that remembers its place itself; renews the wish.
+
+    Its row holds nothing back from retention, and is forgotten like any other when nobody renews it.
+    """
+    with store.writing() as connection:
+        now = store.dialect.now()
+        connection.execute(
+            store.dialect.insert(listeners)
+            .values(
+                name=name,
+                last_id=_BEHIND_NOTHING,
+                created_at=now,
+                events="started",
+                wants_started=True,
+                wants_progressed=False,
+                seen_at=now,
+            )
+            .on_conflict_do_update(index_elements=[listeners.c.name], set_={"seen_at": now})
+        )
 
 
 def take(store: Database, name: str, worker: str) -> Held | None:

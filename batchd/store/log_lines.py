@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import select
 
 from batchd.db.engine import Database
 from batchd.db.storable import storable_json, storable_text
+from batchd.domain.job import JsonObject
 from batchd.store.schema import log_lines, runs
 
 MOST_LINES = 500
@@ -92,3 +94,27 @@ def write(store: Database, lines: list[Mapping[str, Any]]) -> None:
 
 def _aside(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key not in _ASIDE}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """One row of `batchd_log_lines`."""
+
+    id: int
+    at: datetime
+    level: str
+    event: str
+    message: str
+    fields: JsonObject
+
+
+def lines_after(store: Database, run_id: int, *, after_id: int = 0, limit: int = 200) -> tuple[StoredLine, ...] | None:
+    """Return a run's lines behind one of them, oldest first; None when there is no such run."""
+    columns = [log_lines.c[name] for name in StoredLine.__slots__]
+    statement = select(*columns).where(log_lines.c.run_id == run_id, log_lines.c.id > after_id)
+    with store.reading() as connection:
+        found = tuple(
+            StoredLine(**row) for row in connection.execute(statement.order_by(log_lines.c.id).limit(limit)).mappings()
+        )
+        is_known = found or connection.execute(select(runs.c.id).where(runs.c.id == run_id)).first() is not None
+    return found if is_known else None

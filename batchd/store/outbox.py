@@ -1,17 +1,7 @@
 """The outbox: one row a state change, committed with it, and read in order by whoever wants to know.
 
-Ids are given out when a row is inserted, and rows are seen when their transaction commits: a row with a lower id may
-well appear after one with a higher. A reader that only remembers its last id would then never see it. So `Reader` goes
-no further than to where nothing can appear any more:
-
-    1. it notes the newest id that it sees,
-    2. then asks which transactions are at work on the outbox (they keep a lock on the table until they are over),
-    3. and once all of those have ended, everything up to the noted id is there, or never will be.
-
-A transaction that took an id before step 1 held its lock by then, and lets go of it only when its rows can be seen.
-Only writers of the outbox count: a transaction elsewhere on the server, however long, holds nobody up, as it would with
-a comparison of transaction ids (`pg_snapshot_xmin`). And nothing depends on transaction ids, which a dump and restore
-into another server does not keep.
+Rows may appear out of the order of their ids, so `Reader` goes no further than the table's horizon; see
+`batchd.store.horizon`.
 """
 
 from __future__ import annotations
@@ -21,10 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
+from batchd.store import horizon
+from batchd.store.horizon import Horizon
 from batchd.store.schema import listeners, outbox, runs
 
 
@@ -95,7 +87,7 @@ def wants_progress(connection: Connection) -> bool:
 
 def newest_id(connection: Connection) -> int:
     """Return the newest id; 0 when there is none."""
-    return int(connection.execute(select(func.coalesce(func.max(outbox.c.id), 0))).scalar_one())
+    return horizon.newest_id(connection, outbox)
 
 
 class Reader:
@@ -103,39 +95,27 @@ class Reader:
 
     def __init__(self, store: Database) -> None:
         self._store = store
-        self._settled = 0
-        self._newest = 0
-        self._open: frozenset[str] = frozenset()
+        self._horizon = Horizon(outbox, store.dialect)
 
     def after(self, last_id: int, limit: int) -> tuple[Notice, ...]:
         """Return the rows behind `last_id`, oldest first, as far as nothing can appear among them any more."""
         # Two transactions, so that the rows are read after the look at the writers under every isolation level.
         with self._store.reading() as connection:
-            self._look(connection, last_id)
-        if self._settled <= last_id:
+            self._horizon.look(connection, known=last_id)
+        settled = self._horizon.settled
+        if settled <= last_id:
             return ()
         columns = [outbox.c[name] for name in ("id", "created_at", "event", "run_id", "schedule_id", "payload")]
         of_run = [runs.c[name] for name in ("kind", "queue", "state", "result")]
         statement = (
             select(*columns, *of_run)
             .outerjoin(runs, runs.c.id == outbox.c.run_id)
-            .where(outbox.c.id > last_id, outbox.c.id <= self._settled)
+            .where(outbox.c.id > last_id, outbox.c.id <= settled)
             .order_by(outbox.c.id)
             .limit(limit)
         )
         with self._store.reading() as connection:
             return tuple(Notice(**row) for row in connection.execute(statement).mappings())
-
-    def _look(self, connection: Connection, last_id: int) -> None:
-        newest = newest_id(connection)
-        if newest <= max(last_id, self._settled):
-            return
-        still_open = self._store.dialect.writers(connection, outbox)
-        if not self._open & still_open:
-            self._settled = max(self._settled, self._newest)
-            self._newest, self._open = newest, still_open
-        if not self._open & still_open:
-            self._settled = self._newest
 
 
 def _is_wanted(connection: Connection, wish: Any) -> bool:

@@ -43,6 +43,8 @@ class Planned:
     skipped: int = 0
     missed: int = 0
     invalid: dict[str, str] = field(default_factory=dict)
+    dropped: tuple[tuple[str, str, int], ...] = ()
+    """Job, state (`skipped`, `missed`) and how many fire times."""
 
     def plus(self, other: Planned) -> Planned:
         """Return both together."""
@@ -52,6 +54,7 @@ class Planned:
             self.skipped + other.skipped,
             self.missed + other.missed,
             self.invalid | other.invalid,
+            self.dropped + other.dropped,
         )
 
 
@@ -254,6 +257,7 @@ def _write(connection: Connection, database: Database, batch: _Batch, count: int
         skipped=states.count(RunState.SKIPPED.value),
         missed=sum(row.fire_count for row in dropped if row.state == RunState.MISSED.value),
         invalid=batch.invalid,
+        dropped=tuple((row.schedule_id, row.state, row.fire_count) for row in dropped),
     )
 
 

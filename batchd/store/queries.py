@@ -215,12 +215,6 @@ def has_tables(database: Database) -> bool:
         return inspect(connection).has_table(runs.name)
 
 
-def database_time(database: Database) -> datetime:
-    """Return what time it is by the database's clock: the cheapest proof that it answers."""
-    with database.reading() as connection:
-        return _now(connection, database)
-
-
 def job_names(database: Database) -> tuple[str, ...]:
     """Return the names of the jobs that the config has, as of the daemon's last start."""
     statement = select(schedules.c.id).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.id)
@@ -228,8 +222,8 @@ def job_names(database: Database) -> tuple[str, ...]:
         return tuple(connection.scalars(statement))
 
 
-def jobs(database: Database) -> tuple[JobView, ...]:
-    """Return every job that the config has, by name, each with its newest run."""
+def jobs(database: Database, *, only: str | None = None) -> tuple[JobView, ...]:
+    """Return every job that the config has, by name, each with its newest run; or only the one of that name."""
     newest = (
         select(func.max(runs.c.id)).where(runs.c.schedule_id == schedules.c.id).correlate(schedules).scalar_subquery()
     )
@@ -240,6 +234,8 @@ def jobs(database: Database) -> tuple[JobView, ...]:
         newest.label("newest"),
     ]
     statement = select(*own).where(schedules.c.removed_at.is_(None)).order_by(schedules.c.id)
+    if only is not None:
+        statement = statement.where(schedules.c.id == only)
     with database.reading() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
         newest_runs = _runs_by_id(connection, [row["newest"] for row in rows if row["newest"] is not None])
@@ -297,9 +293,13 @@ def listed_workers(database: Database) -> tuple[WorkerView, ...]:
 
 def alive_workers(database: Database) -> tuple[WorkerView, ...]:
     """Return the daemons that are alive."""
+    return tuple(worker for worker in listed_workers(database) if worker.is_alive)
+
+
+def listed_workers(database: Database) -> tuple[WorkerView, ...]:
+    """Return the daemons, the one that was heard of last first."""
     with database.reading() as connection:
-        now = _now(connection, database)
-        return tuple(worker for worker in _workers(connection, now) if worker.is_alive)
+        return _workers(connection, _now(connection, database))
 
 
 def listed_queues(database: Database) -> tuple[QueueView, ...]:

@@ -113,6 +113,14 @@ def bearer_of(database: Database, text: str) -> Bearer | None:
     return _bearer(row) if row is not None and is_right else None
 
 
+def role_of(database: Database, token_id: str) -> Role | None:
+    """Return what a token that still works allows; None for any other."""
+    with database.reading() as connection:
+        found = connection.execute(select(tokens.c.role).where(tokens.c.id == token_id, _is_valid(database)))
+        role = found.scalar_one_or_none()
+    return None if role is None else Role(role)
+
+
 def begin_session(database: Database, bearer: Bearer, length: timedelta, by: Actor) -> str:
     """Sign a browser in and return what goes into its cookie."""
     secret = secrets.token_urlsafe(_SESSION_BYTES)

@@ -59,10 +59,10 @@ web_requests = Table(
     Column("actor", String, nullable=False),
     Column("key", String, nullable=False),
     Column("fingerprint", String, nullable=False),
-    Column("run_id", BigId, ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("run_id", BigId, ForeignKey(runs.c.id, ondelete="CASCADE")),
     Column("created_at", UtcTimestamp, nullable=False),
     PrimaryKeyConstraint("actor", "key"),
-    comment="Idempotency keys of the last day, with the run that each request has queued.",
+    comment="Idempotency keys of the last day, each with the run that its request has queued.",
 )
 Index("batchd_web_requests_created", web_requests.c.created_at)  # retention
 Index("batchd_web_requests_run", web_requests.c.run_id)  # what goes with a pruned run

@@ -46,6 +46,7 @@ EVENTS: Mapping[str, EventSpec] = {
     "health.degraded": EventSpec("{database}: {check} is {state}", "A check crossed a threshold."),
     "health.recovered": EventSpec("{database} is well again", "After failed checks, the first good one."),
     "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
+    "exports.pruned": EventSpec("{files} old files of exports are gone", "After `[exports] keep_for`."),
     "http.denied": EventSpec("refused: {reason}", "A request without the right; `route` is what it asked for."),
     "http.died": EventSpec(
         "the HTTP server ended (status {status}); it starts again in {again_in_s} s", "Runs are not touched by it."

@@ -25,7 +25,7 @@ An endpoint raises `Problem` (or lets a BatchdError pass) and the client gets an
 PUBLIC (say nothing that matters there), VIEWER, OPERATOR (every write), CRON, METRICS. A test opens every route
 without and with a wrong token, so a new one is covered by being there. `stream=True` is for answers without an end:
 they do not count as requests at work; they end at `call.desk.stopping` (an asyncio.Event that is set at a stop).
-With `document=` (see `openapi.py`) a route is in the OpenAPI document; every route below /api/v1 must be.
+With `document=` (see `Document` in `call.py`) a route is in the OpenAPI document; every route below /api/v1 must be.
 
 **A page** is a route with `page=True`: whoever is not signed in is sent to /login, errors are HTML. `call.html(name,
 **values)` renders `batchd/web/templates/NAME`; templates escape by themselves and have `principal`. A form posts

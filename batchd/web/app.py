@@ -29,6 +29,7 @@ from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
 from batchd.web.pages.rendering import problem_page
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
+from batchd.web.scrapes import Scrapes
 
 STATIC = Path(__file__).parent / "static"
 
@@ -58,6 +59,7 @@ def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlett
     )
     app.state.desk = desk
     app.state.gate = door.gate
+    app.state.scrapes = Scrapes()
     return app
 
 
@@ -90,6 +92,11 @@ class _Door:
 
         async def enter(request: Request) -> Response:
             endpoint = by_method["GET" if request.method == "HEAD" else request.method]
+            answer = await guarded(request, endpoint)
+            self._desk.counts.requests[endpoint.path, answer.status_code] += 1
+            return answer
+
+        async def guarded(request: Request, endpoint: Endpoint) -> Response:
             try:
                 return await self._answer(request, endpoint)
             except Problem as problem:
@@ -137,6 +144,7 @@ class _Door:
         if problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
             address = address_of(request, self._desk.settings.trusted_proxies)
             log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
+            self._desk.counts.denied[problem.code] += 1
         return problem_page(endpoint.path, request.method, problem) if endpoint.page else problem.response()
 
 

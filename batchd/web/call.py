@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -80,6 +81,10 @@ class Call:
             raise Problem(HTTPStatus.BAD_REQUEST, "not_json", "the body is not JSON") from None
         return _validated(model, document)
 
+    def aware(self, moment: datetime | None) -> datetime | None:
+        """Return the moment of a query; without a time zone it is UTC."""
+        return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
     async def form(self) -> Mapping[str, str]:
         """Return the fields of a form that was posted urlencoded; of fields with one name the last."""
         try:
@@ -95,8 +100,8 @@ class Call:
     def json(
         self, value: object, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Return the value as JSON: moments as ISO 8601, durations as seconds, dataclasses as objects."""
-        content = json.dumps(jsonable(value), separators=(",", ":"))
+        """Return the value as JSON, without the config's secrets: moments as ISO 8601, durations as seconds."""
+        content = json.dumps(self.desk.mask(jsonable(value)), separators=(",", ":"))
         return Response(content, status, headers, "application/json")
 
     def redirect(self, to: str) -> Response:
@@ -117,7 +122,7 @@ class Document:
     query: type[BaseModel] | None = None
     success: int = 200
     problems: tuple[int, ...] = ()
-    headers: Mapping[str, str] | None = None
+    idempotent: bool = False
     media_type: str = "application/json"
 
 

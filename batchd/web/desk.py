@@ -11,10 +11,13 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from batchd.clock import Clock
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
+from batchd.domain.exporting import ExportSettings
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
 from batchd.jobs.contract import Kind
+from batchd.web.counts import Counts
 from batchd.web.health import Health
+from batchd.web.live.live import Live
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,10 +78,16 @@ class Desk:
     health: Health
     clock: Clock
     mask: Callable[[Any], Any]
+    counts: Counts = field(default_factory=Counts)
+    exports: ExportSettings | None = None
+    live: Live = field(init=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="batchd-web")
     )
+
+    def __post_init__(self) -> None:
+        self.live = Live(self.store, self.clock, most=self.settings.most_listeners)
 
     async def ask_store(self, question: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Return what a function of `batchd.store` answers, called with the store in a thread."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from batchd.clock import Clock
-from batchd.web.pulse import Phase, Pulse
+from batchd.web.pulse import Beat, Phase, Pulse
 
 STALE = timedelta(seconds=20)
 """How old anything may be that happens every 15 s at the latest, so that /readyz turns red within 30 s."""
@@ -34,6 +34,10 @@ class Health:
     def answered(self) -> None:
         """Note that the store has just answered."""
         self.store_answered_at = self._clock.monotonic()
+
+    def beat(self) -> Beat:
+        """Return what the daemon told last."""
+        return self._pulse.read()
 
     def checks(self) -> tuple[Check, ...]:
         """Return what is looked at: the daemon itself, its scheduling loop, its leases, the store."""

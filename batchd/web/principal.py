@@ -62,7 +62,8 @@ class Principal:
             case Access.METRICS:
                 return self.role is not None
             case Access.CRON:
-                return self.role is Role.OPERATOR or self.via is Via.CRON_SECRET
+                # Not with a cookie: the route answers GET, and any page of the web can make a browser follow a link.
+                return self.via is Via.CRON_SECRET or (self.role is Role.OPERATOR and self.via is Via.TOKEN)
 
 
 NOBODY = Principal("nobody", None, Via.NOTHING)

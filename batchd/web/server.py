@@ -14,10 +14,12 @@ from datetime import timedelta
 import uvicorn
 
 from batchd.errors import BatchdError
-from batchd.store import queries
+from batchd.store import meta
 from batchd.telemetry.logs import get_logger
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
+from batchd.web.exports.upkeep import keep_tidy
+from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
 _LOOK_EVERY = timedelta(seconds=5)
@@ -52,7 +54,7 @@ def serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: C
 async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
     server = _Server(
         uvicorn.Config(
-            create_app(desk),
+            Abortable(create_app(desk)),
             loop="asyncio",
             http="h11",
             ws="none",
@@ -85,13 +87,16 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    looks = asyncio.create_task(_watch_store(desk))
+    sides = [
+        asyncio.create_task(side) for side in (_watch_store(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
+    ]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
         await server.serve(sockets=[listener])
     finally:
         stop()
-        looks.cancel()
+        for side in sides:
+            side.cancel()
         desk.close()
 
 
@@ -111,7 +116,7 @@ async def _watch_store(desk: Desk) -> None:
     """Ask the store again and again, so that /readyz knows without asking."""
     while not desk.stopping.is_set():
         with contextlib.suppress(BatchdError):
-            await desk.ask_store(queries.database_time)
+            await desk.ask_store(meta.database_time)
             desk.health.answered()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(desk.stopping.wait(), _LOOK_EVERY.total_seconds())

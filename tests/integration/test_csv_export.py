@@ -24,6 +24,7 @@ from sqlalchemy import text
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError, RunInterrupted
+from batchd.jobs.exports.version import version_of
 from batchd.jobs.kinds.csv_export import KIND
 from tests.support.cleaning import execute
 from tests.support.job_context import DirectContext
@@ -92,6 +93,7 @@ def test_csv_holds_every_value(people: Database, tmp_path: Path) -> None:
         "path": str(file),
         "rows": 25,
         "bytes": file.stat().st_size,
+        "version": version_of(file.stat()),
         "snapshots": 1,
         "removed_files": 0,
         "dry_run": False,

@@ -221,3 +221,45 @@ def _scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
     inner = [scan for part in plan.get("Plans", []) for scan in _scans(part)]
     is_scan = "Scan" in plan["Node Type"] and plan["Node Type"] not in {"Subquery Scan", "Bitmap Heap Scan"}
     return [*([plan] if is_scan else []), *inner]
+
+
+def test_rows_are_matched_by_values_that_are_never_sql(database: Database) -> None:
+    """A value, one of several, a range, NULL, by the column's own type; a text of SQL is only a text."""
+    execute(database, "CREATE TABLE sales (id integer PRIMARY KEY, country text, at timestamp, paid boolean)")
+    execute(
+        database,
+        "INSERT INTO sales VALUES (1, 'DE', '2026-01-01 00:00:00', true), (2, 'FR', '2026-01-31 23:59:59', false),"
+        " (3, NULL, '2026-02-01 00:00:00', true), (4, ''' OR true --', '2026-03-01 00:00:00', NULL)",
+    )
+
+    def matched(**match: Any) -> list[int]:
+        source = source_of(database, table="sales", match=match)
+        rows = [row for batch in walked(database, source, 10) for row in batch]
+        assert [row["id"] for row in rows] == [
+            row["id"]
+            for batch in walked(
+                database, source_of(database, query="SELECT * FROM sales", key=("id",), match=match), 10
+            )
+            for row in batch
+        ]
+        return [row["id"] for row in rows]
+
+    assert matched(country="DE") == [1]
+    assert matched(country=["DE", "FR"], id=2) == [2]
+    assert matched(country=None) == [3]
+    assert matched(at={"from": "2026-01-01 00:00:00", "before": "2026-02-01 00:00:00"}) == [1, 2]
+    assert matched(id={"from": 3}) == [3, 4]
+    assert matched(paid=True) == [1, 3]
+    assert matched(country="' OR true --") == [4]
+    assert matched(country="x' OR '1'='1") == []
+
+
+def test_a_match_that_cannot_be_is_refused_at_once(database: Database) -> None:
+    """A column that is not there, and (where columns have types) a value that the column cannot have."""
+    execute(database, "CREATE TABLE sales (id integer PRIMARY KEY, country text)")
+    with pytest.raises(JobError, match="nope"):
+        source_of(database, table="sales", match={"nope": 1})
+    if database.dialect.name == "postgresql":
+        with pytest.raises(JobError, match="cannot have") as caught:
+            source_of(database, table="sales", match={"id": "many"})
+        assert not caught.value.retryable

@@ -92,22 +92,22 @@ class Export:
         if request.resumable:
             with resumable_part(final, self._context.run_id) as part:
                 written = self._in_slices(part, noted)
-                self._publish(part)
+                version = self._publish(part)
                 self._note.remove()
         else:
             with fresh_part(final) as part:
                 written = self._whole(part)
-                self._publish(part)
+                version = self._publish(part)
         self._context.progress(written.rows, written.rows)
-        return self._result(final, written, self._remove_old(final))
+        return self._result(final, written, version, self._remove_old(final))
 
     def _final(self) -> Path:
         moment = self._context.scheduled_for or self._context.now()
         return file_at(self._request.path, moment=moment, run_id=self._context.run_id, job=self._context.job).absolute()
 
-    def _publish(self, part: PartFile) -> None:
+    def _publish(self, part: PartFile) -> str:
         self._context.raise_if_stopping()  # an attempt that was overtaken must not put its file over the other's
-        part.publish(replace=self._request.replaces)
+        return part.publish(replace=self._request.replaces)
 
     def _counted(self) -> JsonObject:
         with self._snapshot() as connection:
@@ -270,11 +270,12 @@ class Export:
             path.unlink(missing_ok=True)
         return len(doomed)
 
-    def _result(self, final: Path, written: Written, removed: int) -> JsonObject:
+    def _result(self, final: Path, written: Written, version: str, removed: int) -> JsonObject:
         return {
             "path": str(final),
             "rows": written.rows,
             "bytes": written.size,
+            "version": version,
             "snapshots": written.snapshots,
             "removed_files": removed,
             "dry_run": False,

@@ -69,7 +69,7 @@ def old_files(
 
     Only files beside it whose names are exactly such as the template makes.
     """
-    pattern = re.compile(_as_pattern(template.name, {"job": job}))
+    pattern = re.compile(pattern_of(template.name, job=job))
     found: Mapping[Path, float] = {
         path: path.stat().st_mtime
         for path in newest.parent.iterdir()
@@ -83,10 +83,11 @@ def old_files(
     return sorted(doomed)
 
 
-def _as_pattern(name: str, known: Mapping[str, str]) -> str:
+def pattern_of(name: str, *, job: str) -> str:
+    """Return the regular expression of the names that the template makes for a job."""
     parts, position = [], 0
     for place in _PLACE.finditer(name):
         parts.append(re.escape(name[position : place.start()]))
-        parts.append(_PLACES.get(place[1]) or re.escape(known[place[1]]))
+        parts.append(_PLACES.get(place[1]) or re.escape(job))
         position = place.end()
     return "".join([*parts, re.escape(name[position:])])

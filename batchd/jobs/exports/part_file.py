@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
+from batchd.jobs.exports.version import version_of
 
 _PART = ".part"
 _MODE = 0o640
@@ -57,9 +58,10 @@ class PartFile:
         self._file.truncate(size)
         self._file.seek(size)
 
-    def publish(self, *, replace: bool) -> None:
-        """Give it its real name, durably; raises JobError when the name is taken and may not be."""
+    def publish(self, *, replace: bool) -> str:
+        """Give it its real name, durably, and return its version; raises JobError when the name is taken."""
         self.sync()
+        version = version_of(os.fstat(self._file.fileno()))
         if replace:
             self.path.replace(self.final)
         else:
@@ -71,6 +73,7 @@ class PartFile:
                 ) from error
             self.path.unlink()
         _sync_folder(self.final.parent)
+        return version
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchd.db.engine import Database
+from batchd.db.matching import RANGE
 from batchd.db.row_source import RowsWanted, find_rows
 from batchd.domain.job import JsonObject
 from batchd.jobs.contract import JobContext, Kind, Params
@@ -18,6 +19,7 @@ from batchd.jobs.exports.names import check_places, format_of, has_moving_places
 from batchd.jobs.exports.texts import TextFormat
 from batchd.jobs.params import Duration, NotBlank, SqlName
 
+MatchParam = bool | int | float | str | list[bool | int | float | str] | dict[str, bool | int | float | str] | None
 _BOOKS = ("xlsx", "parquet")
 _DEFAULT_LEVEL = {"gzip": 3, "zstd": 3}
 _HIGHEST_LEVEL = {"gzip": 9, "zstd": 19}
@@ -33,6 +35,11 @@ class CsvExportParams(Params):
     )
     query: NotBlank | None = Field(default=None, description="One SELECT. Either this or `table`.")
     where: NotBlank | None = Field(default=None, description="A SQL condition that rows of `table` must meet.")
+    match: dict[str, MatchParam] = Field(
+        default={},
+        description="What rows must have in columns: a value, a list of values, or a range "
+        '{ from = "2026-01-01", before = "2026-02-01" }. Values are bound, never SQL, so they may come from anywhere.',
+    )
     columns: list[str] = Field(default=[], description="Columns to export, in this order. All of them when not set.")
     key: list[str] = Field(
         default=[],
@@ -83,6 +90,16 @@ class CsvExportParams(Params):
         check_places(value)
         return value
 
+    @field_validator("match")
+    @classmethod
+    def _has_edges(cls, value: dict[str, MatchParam]) -> dict[str, MatchParam]:
+        for name, match in value.items():
+            if isinstance(match, dict) and not (match and set(match) <= set(RANGE)):
+                raise ValueError(f"of {name} must be a range {{ from = …, before = … }} or one edge of it")
+            if isinstance(match, list) and not match:
+                raise ValueError(f"of {name} is an empty list, which no row can meet")
+        return value
+
     @field_validator("delimiter")
     @classmethod
     def _separates(cls, value: str | None) -> str | None:
@@ -128,7 +145,9 @@ def _request(params: CsvExportParams) -> ExportRequest:
     is_csv = named.format == "csv"
     comma = "\t" if ".tsv" in params.path.suffixes else ","
     return ExportRequest(
-        rows=RowsWanted(params.table, params.query, tuple(params.key), params.where, tuple(params.columns)),
+        rows=RowsWanted(
+            params.table, params.query, tuple(params.key), params.where, tuple(params.columns), params.match
+        ),
         path=params.path,
         text=TextFormat(named.format, params.delimiter or comma, params.null, params.quote_all, params.escape_formulas),
         has_header=is_csv and params.header,

@@ -15,6 +15,7 @@ _LEFT = 30.0
 _TOP = 18.0
 _LABELLED = {0: "Mon", 2: "Wed", 4: "Fri"}
 _MOSTLY_GOOD = 0.9
+_DAYS_FOR_A_LABEL = 21
 _BAD = ("failed", "quarantined", "missed")
 
 
@@ -29,7 +30,8 @@ def calendar(first: date, days: Sequence[Mapping[str, int]], label: str) -> Mark
         left, top = _LEFT + column * _CELL, _TOP + day.weekday() * _CELL
         title = f"{day:%a} {day.day} {day:%b}: {counts_text(states)}"
         cells.append(rect(left, top, _SIZE, _SIZE, css=f"cell is-{_grade(states)}", title=title))
-        if day.month != month and (day.weekday() == 0 or place == 0):
+        # The month of a column is that of its Monday; one that begins late in its first column is named at its second.
+        if day.weekday() == 0 and day.month != month and day.day <= _DAYS_FOR_A_LABEL:
             month = day.month
             cells.append(_label(left, 11, f"{day:%b}"))
     names = [_label(0, _TOP + place * _CELL + 11, name) for place, name in _LABELLED.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from starlette.responses import Response
@@ -15,7 +14,6 @@ from batchd.store.bulk import Selection
 from batchd.store.run_lists import ListFilter, count_runs, run_page
 from batchd.web.call import Call, Endpoint
 from batchd.web.endpoints.page_runs import filter_of, links
-from batchd.web.pages.changes import changed
 from batchd.web.pages.rendering import Notice, done, page, refused
 from batchd.web.principal import Access
 
@@ -56,11 +54,6 @@ async def act(call: Call) -> Response:
     if problems:
         return await _dead_letter_page(call, problems[:1])
     return done(call, back, "retried" if action == "retry" else "discarded", number)
-
-
-def _about(selection: Selection) -> dict[str, Any]:
-    detail = None if selection.run_id else {"states": sorted(selection.states)}
-    return {"run_id": selection.run_id, "job": selection.job, "queue": selection.queue, "detail": detail}
 
 
 async def _dead_letter_page(call: Call, notices: list[Notice] | None = None) -> Response:

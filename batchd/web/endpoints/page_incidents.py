@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from batchd.store import incidents
+from batchd.store import audit, incidents
 from batchd.store.incidents import IncidentFilter
 from batchd.web.call import Call, Endpoint
-from batchd.web.pages.changes import changed
 from batchd.web.pages.rendering import done, page
 from batchd.web.principal import Access
 
@@ -53,8 +51,9 @@ async def close(call: Call) -> Response:
 
 async def _change(call: Call, what: Callable[..., bool], said: str) -> Response:
     number = call.number("incident_id")
-    by_them = partial(what, by=call.principal.name)
-    is_news = await changed(call, by_them, number, action=f"incident.{said}", detail={"incident": number})
+    is_news = await call.store(what, number, by=call.principal.name)
+    if is_news:
+        await call.store(audit.note, call.actor, f"incident.{said}", detail={"incident": number})
     return done(call, "/incidents", said if is_news else "unchanged")
 
 

@@ -19,7 +19,6 @@ from batchd.store.control import Cancelled
 from batchd.store.run_lists import ListFilter, count_runs, run_page
 from batchd.store.run_pages import run_page_detail
 from batchd.web.call import Call, Endpoint
-from batchd.web.pages.changes import changed
 from batchd.web.pages.config_lines import param_lines
 from batchd.web.pages.rendering import Notice, done, page, refused
 from batchd.web.pages.result_view import result_view
@@ -93,7 +92,7 @@ async def discard(call: Call) -> Response:
     """Put the run away."""
     run_id = call.number("run_id")
     try:
-        await changed(call, bulk.discard_one, run_id, action="run.discarded", run_id=run_id)
+        await call.store(bulk.discard_one, run_id, by=call.actor)
     except BatchdError as error:
         return await _with_notice(call, error)
     return done(call, f"/runs/{run_id}", "discarded")

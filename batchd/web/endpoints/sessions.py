@@ -9,6 +9,7 @@ from batchd.store import tokens
 from batchd.store.audit import Actor
 from batchd.web.call import Call, Document, Endpoint
 from batchd.web.principal import Access, Via
+from batchd.web.shapes import Who
 
 
 async def sign_in(call: Call) -> Response:
@@ -50,7 +51,8 @@ async def sign_out(call: Call) -> Response:
 
 async def whoami(call: Call) -> Response:
     """Say who asks."""
-    return call.json({"name": call.principal.name, "role": call.principal.role, "via": call.principal.via})
+    role = call.principal.role
+    return call.json(Who(call.principal.name, role.value if role else None, call.principal.via.value))
 
 
 def routes() -> list[Endpoint]:
@@ -58,5 +60,5 @@ def routes() -> list[Endpoint]:
     return [
         Endpoint("POST", "/login", sign_in, Access.PUBLIC, "Begin a session", page=True),
         Endpoint("POST", "/logout", sign_out, Access.VIEWER, "End the session", page=True),
-        Endpoint("GET", "/api/v1/whoami", whoami, Access.VIEWER, "Who asks", document=Document("service", answer=None)),
+        Endpoint("GET", "/api/v1/whoami", whoami, Access.VIEWER, "Who asks", document=Document("service", Who)),
     ]

@@ -20,9 +20,10 @@ let source = null;
 let lastId = "";
 let tries = 0;
 let wasLost = false;
+let isOver = false;
 
 function connect() {
-  const from = lastId ? (address.includes("?") ? "&" : "?") + "last_event_id=" + encodeURIComponent(lastId) : "";
+  const from = lastId ? (address.includes("?") ? "&" : "?") + "after=" + encodeURIComponent(lastId) : "";
   source = new EventSource(address + from);
   source.addEventListener("open", () => {
     tries = 0;
@@ -31,6 +32,7 @@ function connect() {
     wasLost = false;
   });
   source.addEventListener("error", () => {
+    if (isOver) return;
     wasLost = true;
     show("lost", "Reconnecting…");
     if (source.readyState !== EventSource.CLOSED) return;
@@ -46,6 +48,8 @@ function connect() {
   on("progress", progressed);
   on("log", logged);
   on("reset", refreshSoon);
+  on("download", refreshSoon);
+  on("end", ended);
   on("message", () => {});
 }
 
@@ -60,6 +64,15 @@ function show(state, text) {
 
 function changed(event) {
   if (oneRun && String(event.run_id) === oneRun && event.state) said.textContent = `Run ${oneRun}: ${event.state}`;
+  refreshSoon();
+}
+
+// The last word of a run's stream: there will be no more. A run that is queued again has a new one.
+function ended(event) {
+  isOver = true;
+  source.close();
+  show("off", "Ended");
+  said.textContent = `Run ${oneRun}: ${event.state}`;
   refreshSoon();
 }
 

@@ -1,4 +1,4 @@
-"""The HTTP surface: tokens, sessions, the audit record, idempotency keys."""
+"""Version 7: the HTTP surface: tokens, sessions, the audit record, idempotency keys."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("run_id", BigId, nullable=False),
+        sa.Column("run_id", BigId, nullable=True),
         sa.Column("created_at", UtcTimestamp(), nullable=False),
         sa.PrimaryKeyConstraint("actor", "key", name="batchd_web_requests_pkey"),
         sa.ForeignKeyConstraint(
             ["run_id"], ["batchd_runs.id"], name="batchd_web_requests_run_id_fkey", ondelete="CASCADE"
         ),
-        comment="Idempotency keys of the last day, with the run that each request has queued.",
+        comment="Idempotency keys of the last day, each with the run that its request has queued.",
     )
     op.create_index("batchd_web_requests_created", "batchd_web_requests", ["created_at"])
     op.create_index("batchd_web_requests_run", "batchd_web_requests", ["run_id"])
