@@ -25,7 +25,7 @@ _REFERENCE = datetime(2000, 1, 1)  # noqa: DTZ001 (a wall clock time: the words 
 
 
 def in_words(schedule: str | None) -> str:
-    """Return what a valid schedule says, as a sentence without its time zone; None is a job that only a trigger runs."""
+    """Return what a valid schedule says, without its time zone; None is a job that only a trigger runs."""
     if schedule is None:
         return "Only when triggered"
     text = " ".join(schedule.split())

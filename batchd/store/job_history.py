@@ -7,6 +7,7 @@ runs as well as by a time: a job that runs every second has a short past here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -78,14 +79,15 @@ def parts_of(store: Database, job: str, edges: Sequence[datetime], *, durations:
         took = _durations(connection, store, job, edges, first) if durations else {}
     return tuple(
         Part(start, end, counts.get(place, {}), *took.get(place, (None, None)))
-        for place, (start, end) in enumerate(zip(edges, edges[1:], strict=False))
+        for place, (start, end) in enumerate(itertools.pairwise(edges))
     )
 
 
 def amounts_of(store: Database, job: str, kind: str, since: datetime) -> tuple[Amounts, ...]:
-    """Return how many rows the job's newest runs since then processed, oldest first; runs that said nothing are left out.
+    """Return how many rows the job's newest runs since then processed, oldest first.
 
-    Sums of the result's own numbers for the kinds that are known to count rows, else how far the run's progress came.
+    Runs that said nothing are left out. Sums of the result's own numbers for the kinds that are known to count rows,
+    else how far the run's progress came.
     """
     keys = COUNTED.get(kind, ())
     numbers = [store.dialect.json_number(runs.c.result, key).label(f"n_{key}") for key in keys]
@@ -184,9 +186,7 @@ def _durations(
 def _spans(edges: Sequence[datetime], first: datetime) -> Any:
     """Return the parts as a table, each joined to its runs by a range of the index."""
     rows = [
-        (place, max(start, first), end)
-        for place, (start, end) in enumerate(zip(edges, edges[1:], strict=False))
-        if end > first
+        (place, max(start, first), end) for place, (start, end) in enumerate(itertools.pairwise(edges)) if end > first
     ]
     listed = values(
         column("place", Integer()), column("start", UtcTimestamp()), column("until", UtcTimestamp()), name="spans"

@@ -285,12 +285,6 @@ def run_detail(database: Database, run_id: int, *, lines: int = 100) -> RunDetai
         return RunDetail(run, tried, tuple(reversed(newest_first)), count_children(connection, run_id))
 
 
-def listed_workers(database: Database) -> tuple[WorkerView, ...]:
-    """Return the daemons, those heard of last first, also dead and stopped ones."""
-    with database.reading() as connection:
-        return _workers(connection, _now(connection, database))
-
-
 def alive_workers(database: Database) -> tuple[WorkerView, ...]:
     """Return the daemons that are alive."""
     return tuple(worker for worker in listed_workers(database) if worker.is_alive)

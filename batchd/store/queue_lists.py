@@ -17,6 +17,9 @@ _READY_INDEX = (in_state(RunState.QUEUED), runs.c.waits_for.is_(None))
 _PARKED_INDEX = (in_state(RunState.QUEUED), runs.c.waits_for.is_not(None))
 
 
+_NONE = Count(0)
+
+
 @dataclass(frozen=True, slots=True)
 class QueueLine:
     """One queue: runs that may begin now, later, or when their mutex or key has room; runs that run, in all daemons.
@@ -25,9 +28,9 @@ class QueueLine:
     """
 
     queue: str
-    ready: Count = Count(0)
-    later: Count = Count(0)
-    parked: Count = Count(0)
+    ready: Count = _NONE
+    later: Count = _NONE
+    parked: Count = _NONE
     running: int = 0
     oldest: datetime | None = None
     paused_at: datetime | None = None

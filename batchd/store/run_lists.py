@@ -1,8 +1,8 @@
 """Lists of runs for people, however long the ledger is: a page at a time by id, and counts that stop at a bound.
 
-A page reads about as many rows as it shows. A list by state asks for each state by itself, so that each is read from an
-index that holds it in order of ids, and takes the newest of what comes. A period is turned into ids, since ids grow with
-time: no index on the time of queueing is needed.
+A page reads about as many rows as it shows. A list by state asks for each state by itself, so that each is read from
+an index that holds it in order of ids, and takes the newest of what comes. A period is turned into ids, since ids grow
+with time: no index on the time of queueing is needed.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ A_DAYS_RUNS = RUNS // 90
 
 @pytest.fixture(scope="module")
 def postgres_store(postgres_server: PostgresServer) -> Iterator[Database]:
+    """A long ledger on PostgreSQL."""
     with fresh_database(postgres_server) as url, closing(open_database(url)) as store:
         fill(store, Ledger(RUNS, JOBS))
         yield store
@@ -36,6 +37,7 @@ def postgres_store(postgres_server: PostgresServer) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A long ledger on SQLite."""
     with closing(open_database(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'batchd.db'}")) as store:
         fill(store, Ledger(RUNS, JOBS))
         yield store
@@ -43,12 +45,14 @@ def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def store(request: pytest.FixtureRequest) -> Database:
+    """Each of them."""
     name = "postgres_store" if request.param == "postgresql" else "sqlite_store"
     found: Database = request.getfixturevalue(name)
     return found
 
 
 def edges(days: int, parts: int) -> list[datetime]:
+    """Equal parts of the last days."""
     now = datetime.now(UTC)
     return [now - days * DAY + place * days * DAY / parts for place in range(parts + 1)]
 

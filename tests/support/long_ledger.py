@@ -21,7 +21,8 @@ INSERT INTO batchd_schedules (id, kind, schedule, timezone, queue, priority, par
   catch_up_max_runs, catch_up_max_age_seconds, overlap, jitter_seconds, timeout_seconds, max_attempts, retry,
   definition_hash, created_at, updated_at)
 SELECT {name}, {kind}, '*/30 * * * *', 'Europe/Berlin', 'default', 0, '{{"table": "logs"}}', {true}, {soon}, 'once',
-  100, 86400, 'skip', 0, 3600, 3, '{{"backoff": "fixed", "delay_seconds": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}}',
+  100, 86400, 'skip', 0, 3600, 3,
+  '{{"backoff": "fixed", "delay_seconds": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}}',
   'x', {then}, {then}
 FROM ({numbers}) AS numbers
 """

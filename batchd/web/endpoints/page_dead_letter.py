@@ -46,9 +46,7 @@ async def act(call: Call) -> Response:
     number, problems = 0, []
     for selection in selections:
         try:
-            number += (
-                await changed(call, change, selection, action=f"dead_letter.{action}", **_about(selection))
-            ).changed
+            number += (await call.store(change, selection, by=call.actor)).changed
         except BatchdError as error:
             problems.append(refused(error)[1])
     if problems:

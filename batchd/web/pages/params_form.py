@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One param. `sort` is flag, number, long (JSON) or text; `shown` what the config says; `value` what was written."""
+    """One param. `sort`: flag, number, long (JSON), text; `shown`: what the config says; `value`: what was written."""
 
     name: str
     sort: str

@@ -85,7 +85,7 @@ function progressed(event) {
     bar.value = Math.min(event.done, event.total);
   }
   box.querySelector("[data-part=done]").textContent = doneText(event);
-  box.querySelector("[data-part=pace]").textContent = paceText(event);
+  if (event.rate_per_second) box.querySelector("[data-part=pace]").textContent = paceText(event);
   const note = document.querySelector("[data-part=note]");
   if (oneRun && note && event.note) note.textContent = event.note;
 }
@@ -96,7 +96,6 @@ function doneText({ done, total, percent, note }) {
 }
 
 function paceText({ rate_per_second: rate, eta_seconds: eta }) {
-  if (!rate) return "";
   const left = eta === null || eta === undefined ? "" : `, ${span(eta)} left`;
   return ` · ${number(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))}/s${left}`;
 }
@@ -167,13 +166,16 @@ function markOf(element, region) {
 // The log --------------------------------------------------------------------------------------------------------------
 
 const log = document.getElementById("log");
+const pane = document.getElementById("log-pane");
 const search = document.getElementById("log-search");
 const count = document.getElementById("log-count");
 const MOST_LINES = 5000;
 
 function logged(line) {
+  // A run's beginning is told by its log alone.
+  if (line.event === "run.started") refreshSoon();
   if (!log || log.querySelector(`[data-line="${line.line}"]`)) return;
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  const atEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < 40;
   const item = document.createElement("li");
   item.className = `is-${line.level}`;
   item.dataset.line = line.line;
@@ -186,7 +188,7 @@ function logged(line) {
   while (log.children.length > MOST_LINES) log.firstElementChild.remove();
   if (search.value) filterLine(item, search.value.toLowerCase());
   tellCount();
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  if (atEnd) pane.scrollTop = pane.scrollHeight;
 }
 
 function part(css, text) {
@@ -225,7 +227,7 @@ function tellCount() {
 }
 
 if (log) {
-  log.scrollTop = log.scrollHeight;
+  pane.scrollTop = pane.scrollHeight;
   search.addEventListener("input", filterLog);
   search.form.addEventListener("submit", (event) => event.preventDefault());
   if (search.value) filterLog();
