@@ -203,7 +203,9 @@ class Engine:
             running.is_ended = True
             duration = round(self._clock.monotonic() - started, 3)
             self._tell(ending, duration)
-        self._finisher.add(replace(ending, duration_seconds=duration, rows=running.rows))
+        self._finisher.add(
+            replace(ending, duration_seconds=duration, rows=running.rows, progress=running.last_progress)
+        )
         self._look_for_more()
 
     def _tell(self, ending: Ending, duration: float) -> None:

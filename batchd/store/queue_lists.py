@@ -40,11 +40,8 @@ def queue_lines(store: Database) -> tuple[QueueLine, ...]:
     """Return every queue that has unfinished runs or is paused, by name. Reads at most `COUNTED_TO` runs of each."""
     with store.reading() as connection:
         now = connection.execute(select(store.dialect.now())).scalar_one()
-        paused = dict(
-            connection.execute(select(queues.c.name, queues.c.paused_at).where(queues.c.paused_at.is_not(None)))
-            .tuples()
-            .all()
-        )
+        stopped = select(queues.c.name, queues.c.paused_at).where(queues.c.paused_at.is_not(None))
+        paused = {row.name: row.paused_at for row in connection.execute(stopped)}
         running = _by_queue(connection, in_state(RunState.RUNNING))
         parked = _by_queue(connection, and_(*_PARKED_INDEX))
         waiting = {queue: _waiting(connection, queue, now) for queue in _waiting_queues(connection)}

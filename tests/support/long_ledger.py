@@ -14,7 +14,7 @@ from sqlalchemy import text
 from batchd.db.engine import Database
 from batchd.store.migrate import migrate
 
-_AT_ONCE = 250_000
+_AT_ONCE = 50_000
 
 _SCHEDULES = """
 INSERT INTO batchd_schedules (id, kind, schedule, timezone, queue, priority, params, enabled, next_run_at, catch_up,
