@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,7 +68,10 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class ListFilter:
-    """Which runs: of a job, in states, of a queue or parent, with a tag, queued since and until; those before an id."""
+    """Which runs: of a job, in states, of a queue or parent, with a tag, queued since and until; those before an id.
+
+    `from_id` and `end_id` are a period as ids, see `with_ids`.
+    """
 
     job: str | None = None
     states: frozenset[RunState] = field(default_factory=frozenset)
@@ -78,6 +81,8 @@ class ListFilter:
     since: datetime | None = None
     until: datetime | None = None
     before_id: int | None = None
+    from_id: int | None = None
+    end_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +105,21 @@ class Count:
         return f"{self.number:,}+" if self.is_more else f"{self.number:,}"
 
 
+def with_ids(store: Database, wanted: ListFilter) -> ListFilter:
+    """Return the filter with its period as ids, so that several questions do not look for them again."""
+    if wanted.since is None and wanted.until is None:
+        return wanted
+    with store.reading() as connection:
+        since = None if wanted.since is None else first_id_since(connection, wanted.since)
+        until = None if wanted.until is None else first_id_since(connection, wanted.until)
+    return replace(wanted, since=None, until=None, from_id=since, end_id=until)
+
+
 def run_page(store: Database, wanted: ListFilter, *, limit: int = PAGE) -> RunPage:
     """Return the newest runs that the filter lets through."""
+    wanted = with_ids(store, wanted)
     with store.reading() as connection:
-        condition = _condition(connection, store, wanted)
+        condition = _condition(store, wanted)
         lines = newest_lines(connection, condition, wanted.states, limit + 1)
     more = len(lines) > limit
     shown = lines[:limit]
@@ -112,8 +128,9 @@ def run_page(store: Database, wanted: ListFilter, *, limit: int = PAGE) -> RunPa
 
 def count_runs(store: Database, wanted: ListFilter, *, most: int = COUNTED_TO) -> Count:
     """Return how many runs the filter lets through, or that there are more than `most`."""
+    wanted = with_ids(store, wanted)
     with store.reading() as connection:
-        condition = _condition(connection, store, wanted)
+        condition = _condition(store, wanted)
         return counted(connection, _with_states(condition, wanted.states), most)
 
 
@@ -171,7 +188,7 @@ def first_id_since(connection: Connection, moment: datetime) -> int:
     return low
 
 
-def _condition(connection: Connection, store: Database, wanted: ListFilter) -> ColumnElement[bool] | None:
+def _condition(store: Database, wanted: ListFilter) -> ColumnElement[bool] | None:
     found: list[ColumnElement[bool]] = []
     if wanted.job is not None:
         found.append(runs.c.schedule_id == wanted.job)
@@ -181,10 +198,10 @@ def _condition(connection: Connection, store: Database, wanted: ListFilter) -> C
         found.append(runs.c.parent_id == wanted.parent)
     if wanted.tag is not None:
         found.append(store.dialect.json_list_has(runs.c.tags, wanted.tag))
-    if wanted.since is not None:
-        found.append(runs.c.id >= first_id_since(connection, wanted.since))
-    if wanted.until is not None:
-        found.append(runs.c.id < first_id_since(connection, wanted.until))
+    if wanted.from_id is not None:
+        found.append(runs.c.id >= wanted.from_id)
+    if wanted.end_id is not None:
+        found.append(runs.c.id < wanted.end_id)
     if wanted.before_id is not None:
         found.append(runs.c.id < wanted.before_id)
     return and_(*found) if found else None

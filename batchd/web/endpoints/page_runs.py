@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +17,7 @@ from batchd.domain.run import DISCARDABLE, EXTERNAL_KIND, RETRYABLE_BY_HAND, UNF
 from batchd.errors import BatchdError
 from batchd.store import bulk, control, queries
 from batchd.store.control import Cancelled
-from batchd.store.run_lists import ListFilter, count_runs, run_page
+from batchd.store.run_lists import ListFilter, count_runs, run_page, with_ids
 from batchd.store.run_pages import run_page_detail
 from batchd.web.call import Call, Endpoint
 from batchd.web.pages.config_lines import param_lines
@@ -42,6 +43,7 @@ async def show_runs(call: Call) -> Response:
     """Show a page of the runs that the filters in the URL let through, newest first."""
     asked = call.request.query_params
     wanted, kept = filter_of(asked, call.desk.jobs.timezone, call.desk.clock.now())
+    wanted = await call.store(with_ids, wanted)
     found = await call.store(run_page, wanted)
     known = await call.store(queries.job_names)
     return await page(
@@ -180,7 +182,7 @@ def _children_text(children: Any) -> str:
 
 
 def _without_place(wanted: ListFilter) -> ListFilter:
-    return ListFilter(wanted.job, wanted.states, wanted.queue, wanted.parent, wanted.tag, wanted.since, wanted.until)
+    return replace(wanted, before_id=None)
 
 
 def _number(text: str) -> int | None:
