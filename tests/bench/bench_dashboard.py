@@ -86,7 +86,7 @@ def _measured(store: Database, surface: Surface, path: str) -> float:
         queries.append(sum(taken))
     median = statistics.median(queries)
     print(
-        f"{path:42} queries {median * 1000:6.1f} ms (longest {max(queries) * 1000:6.1f})  "
+        f"{path:42} queries {median * 1000:6.1f} ms (from {min(queries) * 1000:.1f} to {max(queries) * 1000:.1f})  "
         f"whole answer {statistics.median(whole) * 1000:6.1f} ms"
     )
     return median
