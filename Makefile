@@ -4,7 +4,7 @@
 #   make test                 the whole suite: unit, integration on real databases, real processes
 #   make lint                 format, lint, types, import contracts
 #   make fast                 lint and the unit tests: what to run before each commit
-#   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire
+#   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire; HTTP under load
 #   make bench                measured beside plain APScheduler
 #   make bench-dashboard      the dashboard's queries on five million runs
 SHELL := /bin/bash
@@ -53,6 +53,8 @@ test: setup
 stress: setup
 	BATCHD_TEST_BLOWS=all $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/e2e/test_contract_*.py tests/e2e/test_mail.py
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
+	BATCHD_TEST_API_EXAMPLES=100 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/integration/test_web_schemathesis.py
+	$(BIN)/python -m tests.bench.bench_live --most 1.5
 
 bench-dashboard: setup
 	$(BIN)/python -m tests.bench.bench_dashboard $(BENCH)

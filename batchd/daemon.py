@@ -46,7 +46,7 @@ from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
 from batchd.signals import StopSignal, leave
-from batchd.store import known_names, migrate, workers
+from batchd.store import known_names, listeners, migrate, workers
 from batchd.store.history import Retention
 from batchd.store.log_lines import LineBuffer
 from batchd.store.single_daemon import hold_sqlite_lock
@@ -263,6 +263,8 @@ class Daemon:
             log.info("store.migrated")
         reconcile(self._store, self._config.jobs, self._clock)
         self._listening.prepare()
+        if self._web is not None:
+            listeners.wish_for_starts(self._store)
         self._engine.prepare()
         self._register_names()
         self._scheduler.queue_reboots(self._began_at)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from batchd.web.desk import Desk
 
 _CONNECTIONS = 4
+_NICENESS = 10
+"""Planning and running come first: about ten parts of the processor to one, where there is not enough for both."""
+
 _LONGEST_STATEMENT = timedelta(seconds=8)
 
 log = get_logger()
@@ -111,7 +114,8 @@ class _Serving:
         self._modules = modules
 
     def __call__(self, ends: Ends) -> None:
-        """Serve until the control socket ends."""
+        """Serve until the control socket ends, behind the daemon whenever both want the processor."""
+        os.nice(_NICENESS)
         gc.enable()
         _configure_logging(self._config)
         try:

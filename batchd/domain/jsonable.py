@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+_AS_IT_IS = frozenset({str, int, float, bool, type(None)})
+
 
 def jsonable(value: object) -> Any:
     """Return the value as JSON has it: moments as ISO 8601 in UTC, durations in seconds, dataclasses as objects."""
+    if type(value) in _AS_IT_IS:
+        return value  # most are, and a match asks each case
     match value:
         case datetime():
             return value.isoformat().replace("+00:00", "Z")

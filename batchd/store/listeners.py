@@ -23,6 +23,9 @@ LEASE = timedelta(seconds=60)
 
 _LONGEST_ERROR = 2_000
 _BEHIND_NOTHING = 2**62
+
+LIVE_EVENTS = "http events"
+"""The name of the row that stands for everybody who follows events over HTTP."""
 _CHUNK = 1_000
 
 
@@ -86,8 +89,8 @@ def register(store: Database, wanted: Sequence[Registration]) -> None:
             )
 
 
-def wish_for_starts(store: Database, name: str) -> None:
-    """Have `run.started` told to a reader that remembers its place itself; renews the wish.
+def wish_for_starts(store: Database) -> None:
+    """Have `run.started` told to the readers of live events, who remember their places themselves; renews the wish.
 
     Its row holds nothing back from retention, and is forgotten like any other when nobody renews it.
     """
@@ -96,7 +99,7 @@ def wish_for_starts(store: Database, name: str) -> None:
         connection.execute(
             store.dialect.insert(listeners)
             .values(
-                name=name,
+                name=LIVE_EVENTS,
                 last_id=_BEHIND_NOTHING,
                 created_at=now,
                 events="started",

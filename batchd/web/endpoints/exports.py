@@ -205,7 +205,7 @@ def routes() -> list[Endpoint]:
     path = "/api/v1/exports"
     started = Document(tag, Export, ExportAsked, success=HTTPStatus.ACCEPTED, problems=(404, 409, 422), idempotent=True)
     served: dict[str, Any] = {"answer": bytes, "query": FileAsked, "media_type": "application/octet-stream"}
-    sent = Document(tag, problems=(206, 304, 404, 410, 412, 416, 422), **served)
+    sent = Document(tag, problems=(206, 304, 403, 404, 410, 412, 416, 422), **served)
     page = Document(tag, Exports, query=ExportsAsked, problems=(422,))
     shown = Document(tag, Export, problems=(404,))
     return [

@@ -10,16 +10,12 @@ from typing import Any, TypeVar
 from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.domain.position import Position
-from batchd.errors import BatchdError
 from batchd.store import feed, listeners, queries
 from batchd.store.queries import RunView
 from batchd.telemetry.logs import get_logger
 from batchd.web.live.feed_reader import FeedReader
 from batchd.web.live.frames import Frame, Wanted, frame_of
 from batchd.web.live.hub import Hub
-
-NAME = "http events"
-"""Under which the store knows that somebody wants to hear of runs that start."""
 
 _PAGE = 500
 _HIGHEST = 2**63 - 1
@@ -50,13 +46,11 @@ class Live:
     async def serve(self, stopping: asyncio.Event) -> None:
         """Keep the store telling of runs that start, until the server stops; then let all listeners go."""
         self.start()
-        while not stopping.is_set():
+        while not await _is_set_within(stopping, _WISH_EVERY_SECONDS):  # the daemon wishes first, with its tables
             try:
-                await asyncio.to_thread(listeners.wish_for_starts, self._store, NAME)
-            except BatchdError as error:
+                await asyncio.to_thread(listeners.wish_for_starts, self._store)
+            except Exception as error:  # noqa: BLE001 (a boundary: the wish lasts for days, and comes again)
                 log.warning("loop.failed", loop="feed-wish", failures=1, reason=str(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _WISH_EVERY_SECONDS)
         await self.stop()
 
     def start(self) -> None:
@@ -119,3 +113,9 @@ class Live:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop has ended, and every listener with it
             self._loop.call_soon_threadsafe(function, *given)
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
