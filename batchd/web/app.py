@@ -145,7 +145,7 @@ class _Door:
             address = address_of(request, self._desk.settings.trusted_proxies)
             log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
             self._desk.counts.denied[problem.code] += 1
-        return problem_page(endpoint.path, request.method, problem) if endpoint.page else problem.response()
+        return problem_page(endpoint.path, request, problem) if endpoint.page else problem.response()
 
 
 async def _not_routed(_request: Request, error: Exception) -> Response:

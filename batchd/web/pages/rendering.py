@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from batchd import __version__
@@ -98,13 +99,14 @@ def rendered(call: Call, template: str, status: HTTPStatus = HTTPStatus.OK, **va
     return HTMLResponse(content, status)
 
 
-def problem_page(path: str, method: str, problem: Problem) -> Response:
+def problem_page(path: str, request: Request, problem: Problem) -> Response:
     """Return what a person sees instead of a page: the form to sign in on, or what is wrong and the way back."""
     if path == "/login" and problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}:
         wrong = problem.status is HTTPStatus.UNAUTHORIZED
         said = "This token is not valid." if wrong else "Too many tries. Wait a minute."
         return _as_page("sign_in.html", problem, {"problem": said})
-    if problem.status is HTTPStatus.UNAUTHORIZED and method in {"GET", "HEAD"}:
+    is_program = "authorization" in request.headers
+    if problem.status is HTTPStatus.UNAUTHORIZED and request.method in {"GET", "HEAD"} and not is_program:
         return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
     said = problem.detail[:1].upper() + problem.detail[1:]
     values = {"title": problem.status.phrase, "detail": f"{said}.", "hint": problem.hint}
