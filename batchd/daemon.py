@@ -37,7 +37,14 @@ from batchd.domain.lease import LeaseTerms
 from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
-from batchd.errors import BatchdError, DatabaseUnavailable, ExitCode, LockTimeout, StatementCancelled
+from batchd.errors import (
+    BatchdError,
+    DatabaseUnavailable,
+    ExitCode,
+    ExposedWithoutToken,
+    LockTimeout,
+    StatementCancelled,
+)
 from batchd.jobs.catalog import Kinds
 from batchd.jobs.python.enqueuing import use_store
 from batchd.listeners import registered
@@ -46,7 +53,7 @@ from batchd.loop import Loop
 from batchd.scheduler.reconcile import reconcile
 from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
 from batchd.signals import StopSignal, leave
-from batchd.store import known_names, listeners, migrate, workers
+from batchd.store import known_names, listeners, migrate, tokens, workers
 from batchd.store.history import Retention
 from batchd.store.log_lines import LineBuffer
 from batchd.store.single_daemon import hold_sqlite_lock
@@ -261,6 +268,7 @@ class Daemon:
         """Bring the store up to date; all of it may be done again when the store went away in the middle."""
         if migrate.migrate(self._store):
             log.info("store.migrated")
+        self._require_token()
         reconcile(self._store, self._config.jobs, self._clock)
         self._listening.prepare()
         if self._web is not None:
@@ -268,6 +276,16 @@ class Daemon:
         self._engine.prepare()
         self._register_names()
         self._scheduler.queue_reboots(self._began_at)
+
+    def _require_token(self) -> None:
+        """Raise ExposedWithoutToken when other machines could reach the HTTP surface and nobody could be let in."""
+        http = self._config.http
+        if http is not None and http.is_exposed and not tokens.any_valid(self._store):
+            raise ExposedWithoutToken(
+                f"[http] listen = {str(http.listen)!r} can be reached from other machines, and there is no token yet",
+                hint="make one (`batchd token create NAME --role operator`, after `batchd migrate` on a new store), or "
+                "listen on 127.0.0.1",
+            )
 
     def _register_names(self) -> None:
         """Tell the store which kinds and queues there are; kinds are imported for it only when they have changed."""

@@ -93,6 +93,12 @@ class NoPermission(BatchdError):
     exit_code = ExitCode.NO_PERMISSION
 
 
+class ExposedWithoutToken(BatchdError):
+    """The HTTP surface would listen where other machines reach it, and nobody has a token."""
+
+    exit_code = ExitCode.CONFIG_INVALID
+
+
 class LeaseLost(BatchdError):
     """A fenced write matched no row: this attempt no longer owns its run and must stop without writing anything."""
 

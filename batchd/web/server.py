@@ -14,8 +14,9 @@ from datetime import timedelta
 import uvicorn
 
 from batchd.errors import BatchdError
-from batchd.store import meta
+from batchd.store import meta, web_requests
 from batchd.telemetry.logs import get_logger
+from batchd.web import memory
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
 from batchd.web.exports.upkeep import keep_tidy
@@ -23,6 +24,7 @@ from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
 _LOOK_EVERY = timedelta(seconds=5)
+_TIDY_EVERY = timedelta(minutes=10)
 _LARGEST_HEADERS = 16_384
 _KEEP_ALIVE_SECONDS = 5
 _BACKLOG = 512
@@ -48,6 +50,7 @@ def serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: C
 
     `reread` gives the desk what the config says now; it is called in another thread.
     """
+    memory.keep_one_arena()
     asyncio.run(_serve(desk, listener, control, reread))
 
 
@@ -87,16 +90,15 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    sides = [
-        asyncio.create_task(side) for side in (_watch_store(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
-    ]
+    sides = (_watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
+    loops = [asyncio.create_task(side) for side in sides]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
         await server.serve(sockets=[listener])
     finally:
         stop()
-        for side in sides:
-            side.cancel()
+        for each in loops:
+            each.cancel()
         desk.close()
 
 
@@ -117,6 +119,22 @@ async def _watch_store(desk: Desk) -> None:
     while not desk.stopping.is_set():
         with contextlib.suppress(BatchdError):
             await desk.ask_store(meta.database_time)
+            if desk.health.store_answered_at is None:
+                memory.give_back()  # what the start has left
             desk.health.answered()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(desk.stopping.wait(), _LOOK_EVERY.total_seconds())
+        await _pause(desk, _LOOK_EVERY)
+
+
+async def _tidy(desk: Desk) -> None:
+    """Remove what nobody needs any more: old idempotency keys, sessions that are over, the end of the audit record."""
+    while not desk.stopping.is_set():
+        await _pause(desk, _TIDY_EVERY)
+        memory.give_back()
+        with contextlib.suppress(BatchdError):
+            kept = desk.settings.keep_audit.total_seconds()
+            await desk.ask_store(web_requests.prune, keep_audit_seconds=kept)
+
+
+async def _pause(desk: Desk, length: timedelta) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(desk.stopping.wait(), length.total_seconds())

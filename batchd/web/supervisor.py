@@ -24,6 +24,7 @@ from batchd.clock import Clock
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Listen
 from batchd.telemetry.logs import get_logger
+from batchd.web import memory
 from batchd.web.pulse import Beat, Phase, Pulse
 from batchd.web.sockets import remove_socket
 
@@ -95,6 +96,7 @@ class Supervisor:
     def watch(self, counted: Callable[[], JsonObject]) -> None:
         """Answer the server's questions with what the daemon has counted, and keep one running, in a thread."""
         self._counted = counted
+        memory.give_back()  # what a migration has left, most of all
         threading.Thread(target=self._watch, name="batchd-web-supervisor", daemon=True).start()
 
     def beat(self, phase: int, *, planned_at: float, renewed_at: float) -> None:

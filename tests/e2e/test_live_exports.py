@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import sqlite3
@@ -51,18 +52,20 @@ def test_an_export_is_followed_to_its_download(tmp_path: Path, urls: Urls) -> No
             "jobs": {"idle": {"kind": "noop"}},
         },
     )
-    with Daemon(config) as daemon:
+    with Daemon(config) as daemon, contextlib.ExitStack() as stack:
         daemon.ready()
         daemon.wait_for_event("http.listening")
         with opened(urls.store) as store:
             token = tokens.create(store, "operator", Role.OPERATOR).text
         authorization = f"Authorization: Bearer {token}\r\n"
-        everything = Listener(port, "/api/v1/events?event=state", headers=authorization)
+        everything = stack.enter_context(
+            contextlib.closing(Listener(port, "/api/v1/events?event=state", headers=authorization))
+        )
         everything.placed()
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}) as api:
             asked = {"source": "customers", "format": "csv.gz", "match": {"country": "DE"}}
             export = api.post("/api/v1/exports", json=asked).json()
-            follower = Listener(port, export["events"], headers=authorization)
+            follower = stack.enter_context(contextlib.closing(Listener(port, export["events"], headers=authorization)))
             heard = follower.until(lambda event: event.event == "end")
             assert follower.next() is None
             assert follower.is_whole
@@ -83,5 +86,3 @@ def test_an_export_is_followed_to_its_download(tmp_path: Path, urls: Urls) -> No
         assert time.monotonic() - began < 10
         wait_until(lambda: everything.next() is None, what="the end of the stream")
         assert everything.is_whole
-        for listener in (everything, follower):
-            listener.close()

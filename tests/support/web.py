@@ -80,7 +80,7 @@ class CountedBefore:
 class Surface:
     """The app on a store, and a client. `tokens` by role; `as_` names one, or "cron", "wrong", "session"."""
 
-    def __init__(self, store: Database, **settings: Any) -> None:
+    def __init__(self, store: Database, *, name: str = "the", **settings: Any) -> None:
         self.store = store
         self.clock = SystemClock()
         self.pulse = Pulse()
@@ -97,7 +97,7 @@ class Surface:
             lambda value: value,
         )
         self.app: Starlette = create_app(self.desk)
-        self.tokens = {role.value: tokens.create(store, f"the-{role.value}", role).text for role in Role}
+        self.tokens = {role.value: tokens.create(store, f"{name}-{role.value}", role).text for role in Role}
         self.tokens |= {"cron": CRON_SECRET, "wrong": WRONG_TOKEN}
         self.client = InProcess(self.app)
 

@@ -16,7 +16,7 @@ from batchd.web.exports.files import NotServed, Place
 
 KIND = "csv_export"
 _PLACE_OF_RUN = "{run_id}"
-_ROWS = ("database", "table", "query", "where", "columns", "path")
+_ROWS = ("database", "table", "query", "report", "period", "where", "columns", "path")
 
 
 class NotOffered(Exception):
@@ -104,6 +104,7 @@ def _is_of(source: ExportSource, params: JsonObject) -> bool:
     return (
         (params.get("database"), params.get("table"), params.get("query"), params.get("where"))
         == (source.database, source.table, source.query, source.where)
+        and params.get("report") is None
         and isinstance(columns, list)
         and bool(columns)
         and {str(name) for name in columns} <= set(source.columns)

@@ -61,7 +61,7 @@ class RunStory(Story):
             if frame.is_end_of_run and frame.run_id == self._run_id:
                 run = await self._live.run(self._run_id)
                 parts.extend([] if run is None else await self._when_over(run))
-            elif frame.state is not None and frame.run_id == self._run_id:
+            elif frame.state is not None and self.ends_at is not None and not await self._is_over():
                 self.ends_at = None  # somebody has it tried again
         return parts
 
@@ -69,6 +69,11 @@ class RunStory(Story):
         """Return the last word: a client need not come back."""
         run = await self._live.run(self._run_id)
         return [message("end", {"run_id": self._run_id, "state": None if run is None else run.state})]
+
+    async def _is_over(self) -> bool:
+        """Whether the run is over now: the row may be ahead of what the feed tells."""
+        run = await self._live.run(self._run_id)
+        return run is None or run.is_final
 
     async def _when_over(self, run: RunView) -> list[bytes]:
         if not run.is_final or self.ends_at is not None:
