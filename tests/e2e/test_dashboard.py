@@ -148,15 +148,16 @@ def test_run_now_and_watch_it_to_the_end(page: Page) -> None:
     page.goto("/jobs/count")
     page.get_by_text("Run now with other params").click()
     page.get_by_label("to", exact=True).fill("60")
+    page.get_by_label("pause", exact=True).fill("100ms")
     page.get_by_role("button", name="Run now with these").click()
     page.wait_for_url(re.compile(r"/runs/\d+"))
     never_reloaded(page)
     bar = page.locator("progress").first
     expect(bar).to_have_attribute("max", "60", timeout=SECONDS)
     seen = wait_until(
-        lambda: value if 5 < (value := bar.evaluate("bar => bar.value")) < 60 else 0, what="a bar at work"
+        lambda: value if 5 < (value := bar.evaluate("bar => bar.value")) < 60 else 0, what="a bar at work", seconds=30
     )
-    wait_until(lambda: bar.evaluate("bar => bar.value") > seen, what="a bar that moves")
+    wait_until(lambda: bar.evaluate("bar => bar.value") > seen, what="a bar that moves", seconds=30)
     state(page, "succeeded")
     expect(page.locator("[data-part=done]").first).to_contain_text("60 of 60 (100 %)")
     expect(page.locator("#log li")).to_have_count(62, timeout=SECONDS)  # sixty numbers, begun and ended
