@@ -15,15 +15,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from batchd.clock import Clock, SystemClock
 from batchd.config.http import listening_on
 from batchd.config.load import Config, load_config
+from batchd.config.queue_words import limits_text
+from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError
+from batchd.jobs.contract import Kind
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
 from batchd.web.pulse import Pulse
@@ -75,6 +80,32 @@ class ConfigJobs:
     def queues(self) -> tuple[str, ...]:
         """Return the names of the config's queues, `default` among them."""
         return tuple(sorted({"default", *self._config.settings.queues}))
+
+    @property
+    def timezone(self) -> str:
+        """The time zone in which pages show moments."""
+        return self._config.settings.daemon.timezone
+
+    def limits(self, queue: str) -> str:
+        """Return the queue's limits in words; empty when it has none."""
+        settings = self._config.settings.queues.get(queue)
+        return "" if settings is None else limits_text(settings)
+
+    def kind(self, name: str) -> Kind[Any] | None:
+        """Return the kind, imported when it was not yet; None when there is none of that name."""
+        return self._config.kinds.get(name)
+
+    def databases_of(self, kind: str, job: str | None, params: JsonObject) -> tuple[DatabaseSettings, ...]:
+        """Return the databases that a run of these stored params works on; none when that cannot be told."""
+        known = self.kind(kind)
+        if known is None:
+            return ()
+        try:
+            whole = known.params.model_validate(self._config.resolve_params(job, params))
+        except (ValidationError, BatchdError):
+            return ()
+        databases = self._config.databases
+        return tuple(databases[name] for name in dict.fromkeys(known.databases(whole)) if name in databases)
 
 
 class _Serving:

@@ -20,7 +20,6 @@ import click
 
 from batchd.cli.demo_world import demo_api, fill_inbox
 from batchd.cli.output import heading, plain_text, say
-from batchd.cli.result_text import plain_values
 from batchd.cli.run_text import progress_text, state_text
 from batchd.cli.sample import prepare_sample
 from batchd.cli.session import config_option, open_config, open_store
@@ -29,6 +28,7 @@ from batchd.clock import SystemClock
 from batchd.config.load import Config
 from batchd.db.engine import Database, dialect_of, masked
 from batchd.domain.access import Role
+from batchd.domain.result_parts import plain_values
 from batchd.domain.run import CreatedBy
 from batchd.errors import BatchdError, DatabaseUnavailable, LockTimeout, SchemaMismatch, UsageError
 from batchd.store import control, queries, tokens

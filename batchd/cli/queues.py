@@ -12,11 +12,11 @@ from batchd.cli.output import emit_json, emit_table, json_option
 from batchd.cli.session import config_option, open_config, open_store
 from batchd.cli.text import moment
 from batchd.config.load import Config
+from batchd.config.queue_words import limits_text, rate_text
 from batchd.config.settings import QueueSettings
 from batchd.db.engine import Database
 from batchd.domain.jsonable import jsonable
-from batchd.domain.quantities import format_duration
-from batchd.domain.queue import QueueOrder, Rate
+from batchd.domain.queue import QueueOrder
 from batchd.errors import UsageError
 from batchd.store import queries
 from batchd.store.queries import QueueView
@@ -75,7 +75,7 @@ def queues(config_file: str | None, *, as_json: bool) -> None:
                 view.parked,
                 view.running,
                 getattr(each, turn),
-                _limits_text(each),
+                limits_text(each) or "-",
                 moment(view.paused_at),
             )
             for view, each in listed
@@ -88,21 +88,6 @@ def _as_json(view: QueueView, settings: QueueSettings) -> dict[str, object]:
         name: getattr(settings, name)
         for name in ("concurrency", "max_running", "max_running_per_key", "priority", "weight")
     }
-    rates = {name: _rate_text(getattr(settings, name)) for name in ("rate", "rate_per_key")}
+    rates = {name: rate_text(getattr(settings, name)) for name in ("rate", "rate_per_key")}
     columns: dict[str, object] = jsonable(view)
     return {**columns, **limits, **rates}
-
-
-def _limits_text(settings: QueueSettings) -> str:
-    said = [
-        (settings.concurrency, "each daemon"),
-        (settings.max_running, "in all"),
-        (settings.max_running_per_key, "per key"),
-        (_rate_text(settings.rate), "rate"),
-        (_rate_text(settings.rate_per_key), "rate per key"),
-    ]
-    return ", ".join(f"{limit} {name}" for limit, name in said if limit is not None) or "-"
-
-
-def _rate_text(rate: Rate | None) -> str | None:
-    return None if rate is None else f"{rate.count}/{format_duration(rate.period)}"

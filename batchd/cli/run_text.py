@@ -9,6 +9,7 @@ from typing import Any
 from batchd.cli.text import moment, span
 from batchd.domain.jsonable import jsonable
 from batchd.domain.run import Reason, RunState
+from batchd.domain.wording import how_far
 from batchd.errors import ExitCode
 from batchd.store.queries import RunView
 
@@ -35,12 +36,7 @@ def state_text(run: RunView) -> str:
 
 def progress_text(run: RunView) -> str | None:
     """Return how far the run is: "1,200 of 5,000 (24 %) users"; None when it never said."""
-    if run.progress_done is None:
-        return run.progress_note
-    text = f"{run.progress_done:,}"
-    if run.progress_total:
-        text += f" of {run.progress_total:,} ({min(100, 100 * run.progress_done // run.progress_total)} %)"
-    return f"{text} {run.progress_note}" if run.progress_note else text
+    return how_far(run.progress_done, run.progress_total, run.progress_note)
 
 
 def duration_text(run: RunView, now: datetime) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
@@ -29,10 +27,10 @@ from batchd.store.claims import Claim
 from batchd.store.digest import Digest, digest
 from batchd.store.enqueue import NewRun
 from batchd.store.leases import Progress
+from batchd.store.meta import RECORD, record_id
 from batchd.store.rejects import Reject, keep
 from batchd.telemetry.logs import get_logger
 
-RECORD = "[record]"
 STORE = "[store]"
 """What stands among the names of databases with checkpoints for the store itself: names that none of the config has."""
 
@@ -213,12 +211,3 @@ def checkpoint_key(store_id: str, claim: Claim) -> CheckpointKey:
 def record_key(store_id: str, claim: Claim) -> CheckpointKey:
     """Return under which key what the claim recorded is kept."""
     return CheckpointKey(record_id(store_id), claim.run_id, claim.fence)
-
-
-@functools.cache
-def record_id(store_id: str) -> str:
-    """Return the uuid that stands for the store where runs record what they did outside any database.
-
-    Not the store's own, under which checkpoints are kept: the store may well be the database that a job changes.
-    """
-    return str(uuid5(UUID(store_id), RECORD))

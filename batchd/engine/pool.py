@@ -17,7 +17,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.run import Reason, RunState
 from batchd.engine import attempt
 from batchd.engine.attempt import Catalog
-from batchd.engine.context import RECORD, STORE, Surroundings, checkpoint_key, record_id, record_key
+from batchd.engine.context import STORE, Surroundings, checkpoint_key, record_key
 from batchd.engine.fan_in import FanIn
 from batchd.engine.finisher import Finisher
 from batchd.engine.lease import LeaseKeeper
@@ -33,6 +33,7 @@ from batchd.loop import Loop
 from batchd.mail.delivery import MailSettings
 from batchd.store import known_names, leases, meta, workers
 from batchd.store.finish import Ending
+from batchd.store.meta import RECORD, record_id
 from batchd.store.workers import WorkerIdentity
 from batchd.telemetry.logs import get_logger
 from batchd.telemetry.meters import Meters
@@ -202,7 +203,9 @@ class Engine:
             running.is_ended = True
             duration = round(self._clock.monotonic() - started, 3)
             self._tell(ending, duration)
-        self._finisher.add(replace(ending, duration_seconds=duration, rows=running.rows))
+        self._finisher.add(
+            replace(ending, duration_seconds=duration, rows=running.rows, progress=running.last_progress)
+        )
         self._look_for_more()
 
     def _tell(self, ending: Ending, duration: float) -> None:

@@ -31,6 +31,7 @@ class RunningAttempt:
         self._lock = threading.Lock()
         self._reason: StopReason | None = None
         self._progress: Progress | None = None
+        self.last_progress: Progress | None = None
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -66,7 +67,7 @@ class RunningAttempt:
     def report(self, progress: Progress) -> None:
         """Remember the latest progress."""
         with self._lock:
-            self._progress = progress
+            self._progress = self.last_progress = progress
             self.rows = progress.done
 
     def take_progress(self) -> Progress | None:

@@ -8,6 +8,7 @@ worth something in a database that knows nothing of leases.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, delete, inspect, select, update
 
@@ -24,6 +25,14 @@ class CheckpointKey:
     store_id: str
     run_id: int
     fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCheckpoint:
+    """A resume point, and when it was saved."""
+
+    state: JsonObject
+    at: datetime
 
 
 def take_over(database: Database, key: CheckpointKey, interrupts: Interrupts | None = None) -> JsonObject | None:
@@ -104,6 +113,19 @@ def forget(database: Database, key: CheckpointKey) -> None:
                 checkpoints.c.fence <= key.fence,
             )
         )
+
+
+def look(database: Database, store_id: str, run_id: int) -> SavedCheckpoint | None:
+    """Return what the run saved last, for a person to see; changes nothing, and fences nobody out."""
+    with database.reading() as connection:
+        if not inspect(connection).has_table(checkpoints.name):
+            return None
+        row = connection.execute(
+            select(checkpoints.c.state, checkpoints.c.updated_at).where(
+                checkpoints.c.store_id == store_id, checkpoints.c.run_id == run_id
+            )
+        ).one_or_none()
+    return None if row is None or row.state is None else SavedCheckpoint(row.state, row.updated_at)
 
 
 def page(database: Database, store_id: str, *, after: int, limit: int) -> dict[int, int]:

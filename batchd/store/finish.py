@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Double, Update, bindparam, select, update
@@ -17,6 +17,7 @@ from batchd.errors import LeaseLost
 from batchd.store import outbox
 from batchd.store.claims import Claim
 from batchd.store.followers import queue_followers
+from batchd.store.leases import Progress
 from batchd.store.schema import attempts, runs
 
 _EVENTS = {
@@ -34,8 +35,8 @@ _EVENTS_OF_REASONS = {Reason.DISCARDED: "run.discarded", Reason.SNOOZED: "run.sn
 class Ending:
     """How an attempt ended and what becomes of its run. `result` is kept with a failure as well.
 
-    `checkpointed` names the databases in which the attempt has kept checkpoints; `duration_seconds` and `rows` (its
-    last progress) are only for whoever counts them.
+    `checkpointed` names the databases in which the attempt has kept checkpoints; `progress` is its last,
+    which goes into the row of a final run; `duration_seconds` and `rows` are only for whoever counts them.
     """
 
     claim: Claim
@@ -46,6 +47,7 @@ class Ending:
     checkpointed: tuple[str, ...] = ()
     duration_seconds: float = 0.0
     rows: int | None = None
+    progress: Progress | None = None
 
 
 def finish(store: Database, endings: Sequence[Ending]) -> tuple[Ending, ...]:
@@ -67,8 +69,8 @@ def finish(store: Database, endings: Sequence[Ending]) -> tuple[Ending, ...]:
 def _finish_together(store: Database, endings: Sequence[Ending]) -> None:
     """Record all endings, statements sent in batches; raises LeaseLost, and records nothing, when one is not ours."""
     with store.writing() as connection:
-        for shape in sorted({_shape(ending) for ending in endings}):
-            alike = [ending for ending in endings if _shape(ending) == shape]
+        for shape, has_progress in sorted({(_shape(ending), ending.progress is not None) for ending in endings}):
+            alike = [each for each in endings if _shape(each) == shape and (each.progress is not None) is has_progress]
             finished = _finish_alike(connection, store, alike, shape)
             if finished != len(alike):
                 raise LeaseLost(f"{len(alike) - finished} of {len(alike)} runs have been taken over or cancelled")
@@ -100,6 +102,9 @@ def _final_row(ending: Ending) -> dict[str, Any]:
         "losses": 0,
         "cancel_requested_at": None,
     }
+    if ending.progress is not None:
+        # What the run said last, and nobody has written yet: a run that succeeded must not stand at 98 %.
+        row |= {f"progress_{name}": value for name, value in asdict(ending.progress).items()}
     return row if ending.result is None else {**row, "result": ending.result}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
+from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -11,11 +13,23 @@ from batchd.store.schema import meta
 
 STORE_ID = "store_id"
 
+RECORD = "[record]"
+"""What stands among the names of databases for the store where runs record what they did outside any database."""
+
 
 def store_id(store: Database) -> str:
     """Return the store's uuid, which marks its checkpoints in the databases of its jobs."""
     with store.reading() as connection:
         return str(connection.execute(select(meta.c.value).where(meta.c.key == STORE_ID)).scalar_one())
+
+
+@functools.cache
+def record_id(store_id: str) -> str:
+    """Return the uuid that stands for the store where runs record what they did outside any database.
+
+    Not the store's own, under which checkpoints are kept: the store may well be the database that a job changes.
+    """
+    return str(uuid5(UUID(store_id), RECORD))
 
 
 def database_time(store: Database) -> datetime:

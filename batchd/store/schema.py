@@ -167,11 +167,11 @@ runs = Table(
         "after_id: the run that this one follows, by `then`, `on_complete` or `on_success`."
     ),
 )
-_UNFINISHED = text("state IN ('queued', 'running')")
+UNFINISHED_STATES = ("queued", "running")
+_UNFINISHED = text(f"state IN {UNFINISHED_STATES}")
 _READY = text("state = 'queued' AND waits_for IS NULL")
 _PARKED = text("state = 'queued' AND waits_for IS NOT NULL")
 _RUNNING = text("state = 'running'")
-_HOLDS_MUTEX = text("state = 'running' AND mutex IS NOT NULL")
 _partial_index(
     "batchd_runs_claim",  # claim: the queues with queued runs, and the best runs of each, in this order
     _READY,
@@ -196,7 +196,7 @@ _partial_index(
 )
 _partial_index(
     "batchd_runs_mutex",  # claim: one run at a time holds a mutex, decided by the database
-    _HOLDS_MUTEX,
+    text("state = 'running' AND mutex IS NOT NULL"),
     runs.c.mutex,
     unique=True,
 )
@@ -205,11 +205,7 @@ _partial_index(
     _READY,
     runs.c.available_at,
 )
-_partial_index(
-    "batchd_runs_lease",  # reaper: leases that ran out; heartbeat
-    text("state = 'running'"),
-    runs.c.lease_until,
-)
+_partial_index("batchd_runs_lease", _RUNNING, runs.c.lease_until)  # reaper: leases that ran out; heartbeat
 _partial_index(
     "batchd_runs_concurrency",  # claim: one run at a time for each key, decided by the database
     text("state = 'running' AND concurrency_key IS NOT NULL"),
@@ -234,7 +230,12 @@ _partial_index(
     runs.c.schedule_id,
 )
 Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
-Index("batchd_runs_finished", runs.c.finished_at)  # retention by age; `runs --since`
+Index("batchd_runs_finished", runs.c.finished_at, runs.c.state)  # retention; `runs --since`; a day's endings by state
+_ENDED = text("finished_at IS NOT NULL AND schedule_id IS NOT NULL")
+EXCEPTIONAL_STATES = ("failed", "skipped", "missed", "cancelled", "quarantined")
+# The dashboard: a job's days and durations, from the index alone; runs that did not succeed, newest first.
+_partial_index("batchd_runs_ended", _ENDED, *(runs.c[n] for n in ("schedule_id", "finished_at", "state", "started_at")))
+_partial_index("batchd_runs_exceptional", text(f"state IN {EXCEPTIONAL_STATES}"), runs.c.state, runs.c.id)
 
 _CHILD = "parent_id IS NOT NULL"
 _partial_index(

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -26,6 +26,7 @@ from batchd.web.desk import Desk
 from batchd.web.gate import Gate
 from batchd.web.layers import BodyLimit, Headers, HostCheck, address_of
 from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
+from batchd.web.pages.rendering import problem_page
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
 from batchd.web.scrapes import Scrapes
@@ -144,9 +145,7 @@ class _Door:
             address = address_of(request, self._desk.settings.trusted_proxies)
             log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
             self._desk.counts.denied[problem.code] += 1
-        if endpoint.page and problem.status is HTTPStatus.UNAUTHORIZED and request.method in {"GET", "HEAD"}:
-            return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
-        return problem.response()
+        return problem_page(endpoint.path, request, problem) if endpoint.page else problem.response()
 
 
 async def _not_routed(_request: Request, error: Exception) -> Response:

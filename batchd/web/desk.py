@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from batchd.clock import Clock
+from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.exporting import ExportSettings
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
+from batchd.jobs.contract import Kind
 from batchd.web.counts import Counts
 from batchd.web.health import Health
 from batchd.web.live.live import Live
@@ -37,6 +39,23 @@ class Jobs(Protocol):
 
     def queues(self) -> tuple[str, ...]:
         """Return the names of the config's queues, `default` among them."""
+        ...
+
+    @property
+    def timezone(self) -> str:
+        """The time zone in which pages show moments."""
+        ...
+
+    def limits(self, queue: str) -> str:
+        """Return the queue's limits in words; empty when it has none."""
+        ...
+
+    def kind(self, name: str) -> Kind[Any] | None:
+        """Return the kind, imported when it was not yet; None when there is none of that name."""
+        ...
+
+    def databases_of(self, kind: str, job: str | None, params: JsonObject) -> tuple[DatabaseSettings, ...]:
+        """Return the databases that a run of these stored params works on; none when that cannot be told."""
         ...
 
 

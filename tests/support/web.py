@@ -16,11 +16,14 @@ import httpx2
 from starlette.applications import Starlette
 
 from batchd.clock import SystemClock
+from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.access import Role
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings, Tcp
 from batchd.errors import ParamsInvalid
+from batchd.jobs.catalog import kinds
+from batchd.jobs.contract import Kind
 from batchd.store import tokens
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
@@ -49,6 +52,19 @@ class OneJob:
 
     def queues(self) -> tuple[str, ...]:
         return ("default",)
+
+    @property
+    def timezone(self) -> str:
+        return "Europe/Berlin"
+
+    def limits(self, queue: str) -> str:
+        return "2 in all" if queue == "default" else ""
+
+    def kind(self, name: str) -> Kind[Any] | None:
+        return kinds().get(name)
+
+    def databases_of(self, _kind: str, _job: str | None, _params: JsonObject) -> tuple[DatabaseSettings, ...]:
+        return ()
 
 
 class CountedBefore:

@@ -36,6 +36,14 @@ class SleepParams(Params):
     token: Secret | None = Field(default=None, description="A secret that nobody may ever see.")
 
 
+class CountParams(Params):
+    """How far to count, and where to stumble."""
+
+    to: int = Field(default=20, ge=1, description="The last number.")
+    pause: Duration = Field(default=timedelta(milliseconds=50), description="Pause before each number.")
+    stumble_at: int | None = Field(default=None, description="The number at which the first attempt fails.")
+
+
 class FailParams(Params):
     """What to complain about."""
 
@@ -66,6 +74,19 @@ def _sleep(params: SleepParams, context: JobContext) -> JsonObject:
     return {"slept_seconds": params.time.total_seconds()}
 
 
+def _count(params: CountParams, context: JobContext) -> JsonObject:
+    """Count, log each number, and remember how far it came."""
+    begin = int((context.recorded() or {}).get("reached", 0))
+    for number in range(begin + 1, params.to + 1):
+        context.wait(params.pause)
+        context.log.info("counted", number=number)
+        context.progress(number, params.to, "numbers")
+        context.record({"reached": number})
+        if number == params.stumble_at and begin == 0:
+            raise JobError("stumbled, as asked")
+    return {"rows": params.to, "began_at": begin}
+
+
 def _fail(params: FailParams, context: JobContext) -> JsonObject:
     raise JobError(params.message if params.token is None else f"{params.message} {params.token.get_secret_value()}")
 
@@ -87,6 +108,7 @@ APPEND = Kind(
     lambda params: (params.database,),
 )
 SLEEP = Kind("sleep", "Be busy.", SleepParams, _sleep, '[jobs.sleep]\nkind = "sleep"\n', lambda params: ())
+COUNT = Kind("count", "Count.", CountParams, _count, '[jobs.count]\nkind = "count"\n', lambda params: ())
 FAIL = Kind("fail", "Fail.", FailParams, _fail, '[jobs.fail]\nkind = "fail"\n', lambda params: ())
 END_A_LOOP = Kind(
     "end_a_loop", "Break the daemon.", NoParams, _end_a_loop, '[jobs.end]\nkind = "end_a_loop"\n', lambda params: ()

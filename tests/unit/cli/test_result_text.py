@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchd.cli.result_text import nested_parts, plain_values, print_result
+from batchd.cli.result_text import print_result
+from batchd.domain.result_parts import nested_parts, plain_values
 
 RESULT = {
     "state": "ok",
