@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchd.clock import Clock, SystemClock
+from batchd.config.http import listening_on
 from batchd.config.load import Config, load_config
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
@@ -48,8 +49,9 @@ def start(config: Config, http: HttpSettings, clock: Clock, modules: Sequence[st
     be had.
     """
     again = [sys.executable, "-m", "batchd.surface", str(config.folder / config.path.name), ",".join(modules)]
+    again.append(str(http.listen))
     listener = open_listener(http.listen)
-    supervisor = Supervisor(http.listen, listener, _Serving(config, modules), again, clock)
+    supervisor = Supervisor(http.listen, listener, _Serving(config, http, modules), again, clock)
     gc.freeze()  # pages that the collector does not write to stay shared
     supervisor.start()
     return supervisor
@@ -78,8 +80,9 @@ class ConfigJobs:
 class _Serving:
     """What the server's process does."""
 
-    def __init__(self, config: Config, modules: Sequence[str]) -> None:
+    def __init__(self, config: Config, http: HttpSettings, modules: Sequence[str]) -> None:
         self._config = config
+        self._http = http
         self._modules = modules
 
     def __call__(self, ends: Ends) -> None:
@@ -101,14 +104,13 @@ class _Serving:
         from batchd.web.server import serve  # noqa: PLC0415
 
         config, clock = self._config, SystemClock()
-        assert config.http is not None
         os.chdir(config.folder)
         store = replace(
             config.store, pool_size=min(_CONNECTIONS, config.store.pool_size), statement_timeout=_LONGEST_STATEMENT
         )
         desk = Desk(
             store=Database(store),
-            settings=config.http,
+            settings=self._http,
             jobs=ConfigJobs(config),
             daemon=Link(ends.questions, clock),
             health=Health(ends.pulse, clock),
@@ -146,7 +148,7 @@ def _configure_logging(config: Config) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Be the server that takes a dead one's place; the arguments are those of `start` and four descriptors."""
-    path, modules, *numbers = arguments
+    path, modules, listen, *numbers = arguments
     control, questions, pulse, listener = map(int, numbers)
     ends = Ends(
         socket.socket(fileno=control), socket.socket(fileno=questions), Pulse(pulse), socket.socket(fileno=listener)
@@ -161,7 +163,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"the HTTP surface cannot start again: {error.message}\n")
         return int(error.exit_code)
     leave_signals()
-    _Serving(config, names)(ends)
+    _Serving(config, config.http or listening_on(listen), names)(ends)
     return 0
 
 

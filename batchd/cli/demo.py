@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,12 +28,15 @@ from batchd.cli.text import cleaned, span
 from batchd.clock import SystemClock
 from batchd.config.load import Config
 from batchd.db.engine import Database, dialect_of, masked
+from batchd.domain.access import Role
 from batchd.domain.run import CreatedBy
 from batchd.errors import BatchdError, DatabaseUnavailable, LockTimeout, SchemaMismatch, UsageError
-from batchd.store import control, queries
+from batchd.store import control, queries, tokens
 from batchd.store.queries import RunView
 
 _APP = "app"
+_HTTP_PORT = 8787
+_TOKEN_FOR = timedelta(days=1)
 _INBOX = Path("var/inbox")
 _PLACES = {"the report": "var/reports/daily.html", "mails": "var/mail", "exports": "var/exports", "inbox": "var/inbox"}
 _LOOK_EVERY = timedelta(milliseconds=100)
@@ -45,8 +49,10 @@ class _Daemon:
 
     def __init__(self, config: Config, api: str) -> None:
         self.asked_to_stop = False
+        self.listen = f"127.0.0.1:{_free_port()}" if config.http is None else None
         self._look = threading.Event()
         command = [sys.executable, "-m", "batchd", "run", "--config", str(config.path)]
+        command += ["--listen", self.listen] if self.listen else []
         sys.stdout.flush()
         environment = {**os.environ, "DEMO_API": api}
         self._process = subprocess.Popen(command, process_group=0, env=environment)  # noqa: S603 (our own module)
@@ -163,6 +169,9 @@ def _show_all(config: Config, daemon: _Daemon) -> None:
         for run in [*ended, *unfinished]:
             _show(run)
         _say_where_to_look(config, next((run.id for run in [*ended, *unfinished]), 1))
+        _say_how_to_sign_in(config, daemon.listen)
+        click.echo("\nThe daemon goes on running on its schedules. Ctrl-C stops it gracefully.")
+        sys.stdout.flush()
 
 
 def _is_ready(config: Config, daemon: _Daemon) -> bool:
@@ -216,8 +225,30 @@ def _say_where_to_look(config: Config, run_id: int) -> None:
         ("health", f"{program} status {options}"),
     ):
         click.echo(f"  {what.ljust(13)}  {command}")
-    click.echo("\nThe daemon goes on running on its schedules. Ctrl-C stops it gracefully.", nl=True)
-    sys.stdout.flush()
+
+
+def _say_how_to_sign_in(config: Config, listen: str | None) -> None:
+    """Print where the HTTP surface is, and a token for this demo alone."""
+    where = listen or (str(config.http.listen) if config.http is not None else "")
+    name = f"demo-{os.getpid()}-{SystemClock().now():%H%M%S}"
+    with open_store(config) as store:
+        token = tokens.create(store, name, Role.OPERATOR, valid_for=_TOKEN_FOR)
+    heading("In the browser, and for programs")
+    click.echo(f"  the URL        http://{where}/")
+    click.echo(f"  sign in with   {token.text}")
+    click.echo(f"  the API        curl -H 'Authorization: Bearer {token.text}' http://{where}/api/v1/jobs")
+    click.echo(f"                 (the token works for a day; yours: `{_program()} token create NAME --role operator`)")
+
+
+def _free_port() -> int:
+    """Return the port that the documentation names, or another one where somebody has it."""
+    for port in (_HTTP_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    return _HTTP_PORT
 
 
 def _program() -> str:

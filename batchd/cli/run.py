@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from batchd import daemon
 from batchd.cli.session import config_option, open_whole_config
+from batchd.config.http import listening_on
+from batchd.config.load import Config
+from batchd.errors import UsageError
 
 
 @click.command()
@@ -20,8 +25,15 @@ from batchd.cli.session import config_option, open_whole_config
     multiple=True,
     help="A module whose functions with @batchd.job become jobs; beside those of [daemon] import.",
 )
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="Serve HTTP there, though the config has no [http], or another address in it: 127.0.0.1:8787.",
+)
 @click.option("--allow-empty", is_flag=True, help="Accept a config without any job (which removes every schedule).")
-def run(config_file: str | None, *, modules: tuple[str, ...], no_wait: bool, allow_empty: bool) -> None:
+def run(
+    config_file: str | None, *, modules: tuple[str, ...], listen: str | None, no_wait: bool, allow_empty: bool
+) -> None:
     """Run the daemon until SIGTERM or Ctrl-C, which stop it gracefully; a second signal stops it at once.
 
     \b
@@ -35,4 +47,19 @@ def run(config_file: str | None, *, modules: tuple[str, ...], no_wait: bool, all
     config invalid.
     """
     config = open_whole_config(config_file, modules)
+    if listen is not None:
+        config = _listening(config, listen)
     click.get_current_context().exit(daemon.run(config, no_wait=no_wait, allow_empty=allow_empty, modules=modules))
+
+
+def _listening(config: Config, listen: str) -> Config:
+    try:
+        asked = listening_on(listen)
+    except ValueError as error:
+        raise UsageError(f"--listen {error}") from None
+    http = (
+        asked
+        if config.http is None
+        else replace(config.http, listen=asked.listen, hosts=config.http.hosts | asked.hosts)
+    )
+    return replace(config, http=http)

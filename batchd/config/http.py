@@ -80,3 +80,10 @@ def _cron_secret(section: HttpSection, outside: Substitution, problems: Problems
         if section.cron_secret is not None:
             outside.note_if_inline(("http", "cron_secret"))
     return secret
+
+
+def listening_on(text: str) -> HttpSettings:
+    """Return settings for a place that the command line names; raises ValueError."""
+    listen = parse_listen(text)
+    own = {host_of(str(listen))} if isinstance(listen, Tcp) and listen.host not in _WILDCARDS else set()
+    return HttpSettings(listen, hosts=LOCAL_HOSTS | own)
