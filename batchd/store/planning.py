@@ -43,8 +43,8 @@ class Planned:
     skipped: int = 0
     missed: int = 0
     invalid: dict[str, str] = field(default_factory=dict)
-    dropped: tuple[tuple[str, str, int], ...] = ()
-    """Job, state (`skipped`, `missed`) and how many fire times."""
+    dropped: tuple[tuple[str, str, int], ...] = field(default=(), compare=False)
+    """`skipped` and `missed` by job: its name, the state, how many fire times."""
 
     def plus(self, other: Planned) -> Planned:
         """Return both together."""

@@ -75,8 +75,8 @@ def _answers(url: str, status: int = 200, path: str = "/readyz") -> bool:
 @contextlib.contextmanager
 def _ready(config: Path, url: str, **options: Any) -> Iterator[Daemon]:
     with Daemon(config, **options) as daemon:
-        daemon.ready()
-        wait_until(lambda: _answers(url), seconds=20, what=f"{url} is ready")
+        daemon.ready(60)
+        wait_until(lambda: _answers(url), seconds=60, what=f"{url} is ready")
         yield daemon
 
 
