@@ -90,7 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     load = asyncio.run(run(given.port, os.environ["TOKEN"], given.listeners, given.rate, given.seconds))
-    took = sorted(load.took)
+    took = sorted(load.took) or [given.seconds]
     said = {
         "listeners": load.connected,
         "events": load.events,
