@@ -75,6 +75,10 @@ def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
     manager = systemd.take_over()
     try:
         config = source.read()
+    except BatchdError as error:
+        manager.notifier.status(f"cannot start: {error.message}")
+        raise
+    try:
         daemon = Daemon(source, config, manager, signals)
         config.require_jobs(allow_empty=source.allow_empty)
         os.chdir(config.folder)
@@ -83,7 +87,7 @@ def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
             # Still under the lock: nobody may take the store over before this process is gone.
             leave(code)
     except BatchdError as error:
-        manager.notifier.status(f"cannot go on: {error.message}")
+        manager.notifier.status(f"cannot start: {error.message}")
         # The caller prints the message; a traceback would only hide it.
         log.error("service.failed", reason=error.message, exit_code=int(error.exit_code))  # noqa: TRY400
         raise
