@@ -233,8 +233,9 @@ class Machine:
             start_new_session=True,
         )
         assert disk.stdout
-        if disk.stdout.readline() != b"ready\n":
-            raise RuntimeError("a lab machine's disk could not be laid out; the reason is above")
+        with disk.stdout:
+            if disk.stdout.readline() != b"ready\n":
+                raise RuntimeError("a lab machine's disk could not be laid out; the reason is above")
         return disk
 
     def _leader(self) -> int | None:
