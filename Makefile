@@ -6,6 +6,7 @@
 #   make fast                 lint and the unit tests: what to run before each commit
 #   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire
 #   make bench                measured beside plain APScheduler
+#   make deb                  the Debian package, into dist/; SUITE=trixie for another release than this machine's
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -21,11 +22,13 @@ SEED ?= 1
 DIALECT ?=
 STRESS ?=
 BENCH ?=
+SUITE ?=
+EXTRAS ?= xlsx
 PYTEST ?=
 
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
 
-.PHONY: help setup demo lint fast test stress bench
+.PHONY: help setup demo lint fast test stress bench deb
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -55,3 +58,7 @@ stress: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench.bench_scheduler $(BENCH)
+
+deb:
+	@PYTHON='$(PYTHON)' .ci/setup
+	@$(BIN)/python deb/build.py --extras '$(EXTRAS)' $(if $(SUITE),--suite $(SUITE))

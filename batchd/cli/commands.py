@@ -54,6 +54,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
     "Administration": {
         "migrate": Entry("admin", "migrate", "Make or upgrade batchd's tables, or print the SQL that does."),
+        "install": Entry("install", "install", "Make batchd a service of this machine, or undo it."),
         "completion": Entry("admin", "completion", "Print the script that makes your shell complete batchd."),
     },
 }
