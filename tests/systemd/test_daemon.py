@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,17 @@ from tests.systemd.conftest import require_lab
 
 UNIT = "batchd.service"
 CONFIG = "/etc/batchd/config.toml"
+COMMANDS = "/etc/batchd/commands.toml"
+"""The same without what only the service may read, for commands."""
+
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_SYSTEMS = Path("/usr/bin") / _VERSION
+_PYTHON = _SYSTEMS if _SYSTEMS.exists() else Path("/opt/python/bin") / _VERSION
+"""The system's own interpreter of the version that the libraries are for, else the one that runs the tests."""
+
 _PROGRAM = f"""#!/bin/sh
 export PYTHONPATH=/opt/checkout:/opt/checkout/tests/support/plugin:/opt/libraries PYTHONDONTWRITEBYTECODE=1
-exec {os.path.realpath(sys.executable)} -m batchd "$@"
+exec {_PYTHON} -m batchd "$@"
 """
 _DROP_IN = """
 [Service]
@@ -27,12 +34,14 @@ WatchdogSec=4
 RestartSec=200ms
 LoadCredential=smtp:/etc/batchd-smtp
 """
-_HEAD = """
+_STATE = """
 [daemon]
 state = "/var/lib/batchd"
 shutdown_grace = "20s"
 [log]
 format = "json"
+"""
+_HEAD = f"""{_STATE}
 [mail]
 host = "localhost"
 from = "batchd <batchd@example.com>"
@@ -46,7 +55,7 @@ schedule = "every 1s"
 catch_up = "once"
 [jobs.nap]
 kind = "sleep"
-time = "3s"
+time = "4s"
 stubborn = true
 [jobs.long]
 kind = "sleep"
@@ -59,7 +68,8 @@ def machine() -> Iterator[Machine]:
     """A machine on which this checkout's batchd is installed as a service, not started."""
     require_lab()
     libraries = Path(pytest.__file__).parents[1]
-    with Machine(binds=(f"{PROJECT}:/opt/checkout", f"{libraries}:/opt/libraries")) as booted:
+    binds = (f"{PROJECT}:/opt/checkout", f"{libraries}:/opt/libraries", f"{sys.base_prefix}:/opt/python")
+    with Machine(binds=binds) as booted:
         booted.write("/opt/batchd/bin/batchd", _PROGRAM, mode=0o755)
         booted.copy(PROJECT / "systemd/batchd.sysusers", "/usr/lib/sysusers.d/batchd.conf")
         booted.run("systemd-sysusers")
@@ -67,6 +77,7 @@ def machine() -> Iterator[Machine]:
         booted.write(f"/etc/systemd/system/{UNIT}.d/test.conf", _DROP_IN)
         booted.write("/etc/batchd-smtp", "hunter2-smtp\n", mode=0o600)
         booted.write(CONFIG, _HEAD + _JOBS, mode=0o640, group="batchd")
+        booted.write(COMMANDS, _STATE + _JOBS)
         booted.run("systemctl", "daemon-reload")
         yield booted
 
@@ -75,21 +86,28 @@ def machine() -> Iterator[Machine]:
 def started(machine: Machine) -> Machine:
     """The machine with a service that is ready, on the first config."""
     machine.write(CONFIG, _HEAD + _JOBS, mode=0o640, group="batchd")
-    machine.run("systemctl", "start", UNIT)
+    done = machine.run("systemctl", "start", UNIT, check=False)
+    assert done.returncode == 0, machine.run("journalctl", "--no-pager", "-n", "40", check=False).stdout
     return machine
 
 
 def batchd(machine: Machine, *arguments: str, check: bool = True) -> str:
     """Return what a command prints, run by root."""
-    command = ("/opt/batchd/bin/batchd", arguments[0], "--config", CONFIG, *arguments[1:])
+    command = ("/opt/batchd/bin/batchd", arguments[0], "--config", COMMANDS, *arguments[1:])
     return machine.run(*command, check=check).stdout
 
 
 def trigger(machine: Machine, job: str) -> int:
     """Start a run of the job, wait until it is at work and return its number."""
     run_id = int(json.loads(batchd(machine, "trigger", job, "--json"))["run_id"])
-    machine.wait_until(lambda: run_of(machine, run_id)["state"] == "running", unit=UNIT, what=f"run {run_id} at work")
+    wait_for(machine, run_id, "run.started")
     return run_id
+
+
+def wait_for(machine: Machine, run_id: int, event: str) -> None:
+    """Wait until the journal has that event of the run."""
+    found = (f"BATCHD_RUN_ID={run_id}", f"BATCHD_EVENT={event}")
+    machine.wait_until(lambda: machine.journal(*found), unit=UNIT, what=f"{event} of run {run_id}")
 
 
 def run_of(machine: Machine, run_id: int) -> dict[str, Any]:
@@ -160,7 +178,7 @@ def test_a_frozen_daemon_is_killed_with_its_stacks_and_its_run_recovers(started:
     pid, run_id = main_pid(started), trigger(started, "nap")
     started.run("kill", "-STOP", pid)
     started.wait_until(lambda: main_pid(started) not in {pid, "0"}, unit=UNIT, what="another daemon")
-    started.wait_until(lambda: run_of(started, run_id)["state"] == "succeeded", unit=UNIT, what="the recovered run")
+    wait_for(started, run_id, "run.finished")
     assert run_of(started, run_id)["attempt"] == 1
     said = started.run("journalctl", "--no-pager", "-o", "cat", f"_PID={pid}").stdout
     assert "Fatal Python error: Aborted" in said
@@ -172,7 +190,7 @@ def test_kill_9_is_followed_by_another_daemon(started: Machine) -> None:
     """Without a word, and without waiting for the lease."""
     pid, run_id = main_pid(started), trigger(started, "nap")
     started.run("kill", "-KILL", pid)
-    started.wait_until(lambda: run_of(started, run_id)["state"] == "succeeded", unit=UNIT, what="the run after all")
+    wait_for(started, run_id, "run.finished")
     assert main_pid(started) not in {pid, "0"}
 
 
@@ -182,7 +200,7 @@ def test_a_stop_waits_for_the_run_at_work_and_names_it(started: Machine) -> None
     stopping = started.start("systemctl", "stop", UNIT)
     named = f"waiting for nap (run {run_id})"
     started.wait_until(lambda: named in started.show(UNIT, "StatusText"), unit=UNIT, what="the job in STATUS")
-    assert stopping.wait(60) == 0
+    assert stopping.wait(60) == 0, stopping.stdout and stopping.stdout.read()
     assert (started.show(UNIT, "Result"), started.show(UNIT, "ExecMainStatus")) == ("success", "0")
     assert run_of(started, run_id)["state"] == "succeeded"
     assert not started.exists("/run/batchd/control.sock")
