@@ -8,9 +8,9 @@ that runs without systemd, or whose systemd does not answer, works all the same.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
-import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from datetime import timedelta
 from batchd.clock import awake_microseconds
 
 _FIRST_FD = 3  # sd_listen_fds(3)
+_DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
 _SEND_WITHIN_SECONDS = 1.0
 _LONGEST_STATUS = 400
 _JOURNAL = "/run/systemd/journal/socket"
@@ -61,8 +62,6 @@ class Notifier:
 
     def __init__(self, address: str | None) -> None:
         self._address = _address(address)
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
         self._status = ""
         self._is_reloading = False
 
@@ -109,11 +108,9 @@ class Notifier:
         if self._address is None:
             return
         message = "\n".join(lines).encode("utf-8", "backslashreplace")
-        with self._lock, contextlib.suppress(OSError):
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-                self._socket.settimeout(_SEND_WITHIN_SECONDS)
-            self._socket.sendto(message, self._address)
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, _DATAGRAMS) as sending:
+            sending.settimeout(_SEND_WITHIN_SECONDS)
+            sending.sendto(message, self._address)
 
 
 class Journal:
@@ -124,7 +121,7 @@ class Journal:
 
     def __init__(self, path: str = _JOURNAL) -> None:
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, _DATAGRAMS)
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _JOURNAL_BUFFER_BYTES)
 
@@ -136,6 +133,16 @@ class Journal:
         except OSError:
             return False
         return True
+
+    def close(self) -> None:
+        """Say no more."""
+        self._socket.close()
+
+
+@functools.cache
+def journal() -> Journal:
+    """Return this process's way to the journal."""
+    return Journal()
 
 
 def take_over(environ: MutableMapping[str, str] = os.environ) -> ServiceManager:

@@ -35,7 +35,7 @@ def complaint_of(passes: Passes, oldest_turn: tuple[str, float], dead: tuple[str
         failing = monotonic - passes.failing_since
         return f"planning fails for {failing:.0f} s" if failing > _FAILING_TOO_LONG.total_seconds() else None
     name, turned_at = oldest_turn
-    still = monotonic - max(turned_at, passes.sound_since or monotonic)
+    still = monotonic - max(turned_at, monotonic if passes.sound_since is None else passes.sound_since)
     return f"{name} hangs for {still:.0f} s" if still > _STALE.total_seconds() else None
 
 

@@ -21,7 +21,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from batchd import __version__
 from batchd.clock import SystemClock
-from batchd.systemd import Journal, is_journal
+from batchd.systemd import is_journal, journal
 from batchd.telemetry.events import fields_in_message, message_of
 from batchd.telemetry.fingerprint import fingerprint
 from batchd.telemetry.masking import Masker
@@ -87,7 +87,7 @@ class _Pipe:
         self._as_json = as_json
         self._clock = SystemClock()
         self._prefixed = _goes_to_journal(out)
-        self._journal = Journal() if self._prefixed else None
+        self._journal = journal() if self._prefixed else None
         self._bound = {
             "service": "batchd",
             "version": __version__,

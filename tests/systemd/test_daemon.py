@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.launcher import PROJECT
 from tests.support.lab.machine import Machine
+from tests.support.launcher import PROJECT
 from tests.systemd.conftest import require_lab
 
 UNIT = "batchd.service"
@@ -197,10 +197,10 @@ def test_kill_9_is_followed_by_another_daemon(started: Machine) -> None:
 def test_a_stop_waits_for_the_run_at_work_and_names_it(started: Machine) -> None:
     """Inside TimeoutStopSec, with the job in `systemctl status` meanwhile."""
     run_id = trigger(started, "nap")
-    stopping = started.start("systemctl", "stop", UNIT)
     named = f"waiting for nap (run {run_id})"
-    started.wait_until(lambda: named in started.show(UNIT, "StatusText"), unit=UNIT, what="the job in STATUS")
-    assert stopping.wait(60) == 0, stopping.stdout and stopping.stdout.read()
+    with started.start("systemctl", "stop", UNIT) as stopping:
+        started.wait_until(lambda: named in started.show(UNIT, "StatusText"), unit=UNIT, what="the job in STATUS")
+        assert stopping.wait(60) == 0
     assert (started.show(UNIT, "Result"), started.show(UNIT, "ExecMainStatus")) == ("success", "0")
     assert run_of(started, run_id)["state"] == "succeeded"
     assert not started.exists("/run/batchd/control.sock")
