@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.config.borrowing import with_borrowed
 from batchd.config.document import parse, read_text
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.jobs import JobReader, ReadJob
@@ -45,10 +46,12 @@ class Config:
     """One checked config. `secrets` are the values that must never be shown; `params` hold them, definitions do not.
 
     `path` is the file as it was named, `folder` the whole path of where it is: what relative paths are relative to.
+    `state` is the folder for what the daemon keeps on disk.
     """
 
     path: Path
     folder: Path
+    state: Path
     settings: Settings
     jobs: tuple[JobDefinition, ...]
     store: DatabaseSettings
@@ -122,11 +125,13 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
+        complete = with_borrowed(complete, reader.kinds, outside, problems)
     problems.raise_if_any()
     complete = reader.with_followers(complete)
     return Config(
         path=path,
         folder=folder,
+        state=state,
         settings=settings,
         jobs=tuple(job.definition for job in complete),
         store=store,

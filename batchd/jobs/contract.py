@@ -308,6 +308,20 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """What a job takes from another job of the config: its param `key` names that one, which is of `kind`.
+
+    `take` returns the params to put in the place of `key`, from the other job's validated params; it raises LookupError
+    with a message for what is not there.
+    """
+
+    key: str
+    job: str
+    kind: str
+    take: Callable[[Any], JsonObject]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind(Generic[P]):
     """A kind of job.
 
@@ -323,6 +337,7 @@ class Kind(Generic[P]):
     `check_unattended` what is missing in a job with a schedule, whose runs get no params of their own. `starts` names
     the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
     `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
+    `borrows` names, for given params, another job whose params they take the place of; config puts them in.
     """
 
     name: str
@@ -339,3 +354,4 @@ class Kind(Generic[P]):
     check_unattended: Callable[[P], Sequence[tuple[str, str]]] | None = None
     starts: Callable[[P], Sequence[Start]] | None = None
     runs_elsewhere: bool = False
+    borrows: Callable[[P], Borrowed | None] | None = None
