@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -75,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--arch", default=_architecture(), choices=_MACHINES, help="amd64 or arm64")
     parser.add_argument("--extras", default="xlsx", help="optional parts of batchd, with commas between them")
-    parser.add_argument("--revision", default="1", help="of the package, when only the packaging has changed")
+    parser.add_argument("--revision", nargs="+", default=["1"], help="of the package, when only the packaging changed")
     parser.add_argument("--into", type=Path, default=PROJECT / "dist", help="folder of the finished package")
     options = parser.parse_args()
     if not set(options.suites) <= set(RELEASES):
@@ -88,9 +89,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="batchd-deb-") as folder:
         work = Path(folder)
         wheel = _wheel(work)
-        for suite in options.suites:
-            order = Order(RELEASES[suite], options.arch, options.extras, options.revision)
-            sys.stdout.write(f"{build(order, wheel, work / suite, options.into)}\n")
+        for suite, revision in itertools.product(options.suites, options.revision):
+            order = Order(RELEASES[suite], options.arch, options.extras, revision)
+            sys.stdout.write(f"{build(order, wheel, work / f'{suite}-{revision}', options.into)}\n")
 
 
 def build(order: Order, wheel: Path, tree: Path, into: Path) -> Path:

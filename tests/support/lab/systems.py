@@ -6,6 +6,7 @@ machine is of another, and for each state of the sources the packages and the di
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -23,7 +24,15 @@ from tests.support.lab.machine import Machine
 from tests.support.lab.trees import cache, locked
 
 PROJECT = Path(__file__).resolve().parents[3]
-_SOURCES = ("batchd", "deb", "systemd", "prometheus", "pyproject.toml", ".ci/constraints.txt", "tests/support/lab")
+_SOURCES = (
+    "batchd",
+    "deb",
+    "systemd",
+    "prometheus",
+    "pyproject.toml",
+    ".ci/constraints.txt",
+    "tests/support/lab/machine.sh",
+)
 _REVISIONS = ("1", "2")
 _KEPT_STATES = 2
 
@@ -64,9 +73,6 @@ class System:
             if not disk.exists():
                 with Machine(self.root, binds=[f"{packages()}:/mnt/packages"]) as fresh:
                     fresh.run("rm", "-f", "/usr/sbin/policy-rc.d")  # containers forbid packages to start anything
-                    if not (PROJECT / "batchd/systemd.py").exists():  # until the daemon says that it is ready
-                        fresh.write("/etc/systemd/system/batchd.service.d/x.conf", "[Service]\nType=exec\n")
-                        fresh.write("/etc/systemd/system/batchd@.service.d/x.conf", "[Service]\nType=exec\n")
                     said = fresh.run("dpkg", "--install", self.package(), seconds=300)
                     fresh.write("/var/lib/lab/installed", said.stdout + said.stderr)
                     fresh.write("/var/lib/lab/state", fresh.show("batchd", "ActiveState"))
@@ -95,15 +101,14 @@ def packages() -> Path:
             _forget_old()
             half = folder.with_suffix(".half")
             shutil.rmtree(half, ignore_errors=True)
-            for revision in _REVISIONS:
-                _build(half, revision)
+            _build(half)
             half.rename(folder)
     return folder
 
 
-def _build(into: Path, revision: str) -> None:
+def _build(into: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "deb/build.py", "--suite", *RELEASES, "--revision", revision, "--into", str(into)],
+        [sys.executable, "deb/build.py", "--suite", *RELEASES, "--revision", *_REVISIONS, "--into", str(into)],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -114,8 +119,9 @@ def _build(into: Path, revision: str) -> None:
         raise RuntimeError(f"make deb: exit {done.returncode}\n{done.stdout[-3000:]}")
 
 
+@functools.cache
 def _state_of_sources() -> str:
-    """Return a fingerprint of everything that goes into a package and an installation."""
+    """Return a fingerprint of everything that goes into a package and an installation, as it was at first."""
     digest = hashlib.sha256()
     for name in _SOURCES:
         source = PROJECT / name
