@@ -1,7 +1,8 @@
 """Build the Debian package: batchd and what it needs under /opt/batchd, for the Python of one Debian release.
 
     make deb                       for the release that this machine runs
-    make deb SUITE=trixie          for another: nothing of the target runs here, its wheels are only unpacked
+    make deb SUITE=trixie          for others ("bookworm trixie"): nothing of the target runs here, its wheels are only
+                                   unpacked
     make deb EXTRAS=charts,xlsx    with optional parts (default: xlsx)
 
 Needs dpkg-deb and an index of wheels, no root and no debhelper. Two builds of one commit give the same bytes.
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import itertools
 import os
 import platform
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import tomllib
 from dataclasses import dataclass
@@ -29,6 +32,16 @@ PREFIX = "opt/batchd"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _OLDEST_GLIBC = 17
 _KNOWS_BACKOFF = 254  # the first systemd that knows RestartSteps=
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One package that is asked for."""
+
+    release: Release
+    arch: str
+    extras: str
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +67,46 @@ RELEASES = {
 def main() -> None:
     """Build the package that the command line asks for and print its path."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--suite", default=suite_of_this_machine(), help="bookworm or trixie (default: this machine's)")
+    parser.add_argument(
+        *("--suite", "-s"),
+        dest="suites",
+        nargs="+",
+        default=[suite_of_this_machine()],
+        help="bookworm, trixie (default: this machine's)",
+    )
     parser.add_argument("--arch", default=_architecture(), choices=_MACHINES, help="amd64 or arm64")
     parser.add_argument("--extras", default="xlsx", help="optional parts of batchd, with commas between them")
-    parser.add_argument("--revision", default="1", help="of the package, when only the packaging has changed")
+    parser.add_argument("--revision", nargs="+", default=["1"], help="of the package, when only the packaging changed")
     parser.add_argument("--into", type=Path, default=PROJECT / "dist", help="folder of the finished package")
     options = parser.parse_args()
-    if options.suite not in RELEASES:
-        known = " or ".join(RELEASES)
-        sys.exit(f"make deb: this machine is no {known}; say which release the package is for: make deb SUITE=trixie")
+    if not set(options.suites) <= set(RELEASES):
+        known, unknown = " or ".join(RELEASES), " ".join(filter(None, options.suites)) or "something else"
+        sys.exit(f"make deb: for {known}, and not for {unknown}; say which: make deb SUITE=trixie")
     if shutil.which("dpkg-deb") is None:
         sys.exit(
             "make deb: there is no dpkg-deb here (Debian, Ubuntu: apt-get install dpkg; others have a package dpkg)"
         )
-    built = build(RELEASES[options.suite], options.arch, options.extras, options.revision, options.into)
-    sys.stdout.write(f"{built}\n")
+    with tempfile.TemporaryDirectory(prefix="batchd-deb-") as folder:
+        work = Path(folder)
+        wheel = _wheel(work)
+        for suite, revision in itertools.product(options.suites, options.revision):
+            order = Order(RELEASES[suite], options.arch, options.extras, revision)
+            sys.stdout.write(f"{build(order, wheel, work / f'{suite}-{revision}', options.into)}\n")
 
 
-def build(release: Release, arch: str, extras: str, revision: str, into: Path) -> Path:
-    """Build the package and return its path."""
-    work = PROJECT / "build" / "deb" / release.suite
-    tree = work / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
+def build(order: Order, wheel: Path, tree: Path, into: Path) -> Path:
+    """Lay the package out in the folder `tree`, write it into another and return its path."""
+    release, arch = order.release, order.arch
     packages = tree / PREFIX / "lib" / f"python{release.python}" / "site-packages"
-    shutil.copytree(_dependencies(release, arch, extras), packages, symlinks=True)
-    _install_batchd(packages, work)
+    shutil.copytree(_dependencies(release, arch, order.extras), packages, symlinks=True)
+    shutil.unpack_archive(wheel, packages, "zip")
     version = _version(packages)
     _lay_out(tree, release)
-    _control(tree, release, arch, f"{version}-{revision}~deb{release.number}")
+    whole_version = f"{version}-{order.revision}~deb{release.number}"
+    _control(tree, release, arch, whole_version)
     _normalise(tree)
     into.mkdir(parents=True, exist_ok=True)
-    target = into / f"batchd_{version}-{revision}~deb{release.number}_{arch}.deb"
+    target = into / f"batchd_{whole_version}_{arch}.deb"
     _run(
         *("dpkg-deb", "--root-owner-group", "-Zzstd", "--build", str(tree), str(target)),
         environment={"SOURCE_DATE_EPOCH": str(_epoch())},
@@ -133,14 +155,14 @@ def _forget_commands(packages: Path) -> None:
         record.write_text("".join(line for line in lines if not line.startswith(("../", "bin/"))))
 
 
-def _install_batchd(packages: Path, work: Path) -> None:
-    wheels = work / "wheel"
-    shutil.rmtree(wheels, ignore_errors=True)
-    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
-    source = {"SOURCE_DATE_EPOCH": str(_epoch())}
-    _run(*pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(PROJECT), environment=source)
-    (wheel,) = wheels.glob("batchd-*.whl")
-    shutil.unpack_archive(wheel, packages, "zip")
+def _wheel(work: Path) -> Path:
+    _run(
+        *(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"),
+        *("wheel", "--no-deps", "--wheel-dir", str(work), str(PROJECT)),
+        environment={"SOURCE_DATE_EPOCH": str(_epoch())},
+    )
+    (wheel,) = work.glob("batchd-*.whl")
+    return wheel
 
 
 def _version(packages: Path) -> str:

@@ -67,9 +67,13 @@ def obstacle(root: Path = Path("/")) -> str | None:
 class Machine:
     """One machine; made switched off, `boot` starts it, `close` leaves nothing of it. A context manager boots it."""
 
-    def __init__(self, root: Path = Path("/"), *, binds: Sequence[str] = ()) -> None:
-        """Take the tree that it starts from, and what else it sees: "SOURCE:TARGET", read-only, or "….:rw"."""
+    def __init__(self, root: Path = Path("/"), *, binds: Sequence[str] = (), disk: Path | None = None) -> None:
+        """Take the tree that it starts from, and what else it sees: "SOURCE:TARGET", read-only, or "….:rw".
+
+        `disk` is what another machine over the same tree has saved.
+        """
         self._root = root
+        self._saved = disk
         self._binds = tuple(binds)
         self._folder = Path(tempfile.mkdtemp(prefix="lab-"))
         cgroups = _cgroup_of_this_process()
@@ -127,6 +131,19 @@ class Machine:
         if leader is not None:
             os.kill(leader, signal.SIGKILL)
         self._await_end(_BOOT_SECONDS)
+
+    def power_off(self) -> None:
+        """Stop everything in order; `boot` starts it again."""
+        self.run("systemctl", "poweroff", "--no-wall", check=False)
+        self._await_end(_BOOT_SECONDS)
+
+    def save_disk(self, target: Path) -> None:
+        """Write everything that differs from the tree into a tar file, for machines to come; it must be off."""
+        assert self._init is None, "it runs"
+        half = target.with_suffix(f".{os.getpid()}")
+        written = f"/proc/{self._disk.pid}/root{self._folder}/written"
+        subprocess.run(["tar", "--xattrs", "--xattrs-include=*", "-cf", half, "-C", written, "."], check=True)
+        half.replace(target)
 
     def close(self) -> None:
         """Cut the power and remove the disk, the cgroups and the folder."""
@@ -226,7 +243,7 @@ class Machine:
         disk = subprocess.Popen(
             [
                 *("unshare", "--mount", "--propagation", "private", "--"),
-                *(str(_SCRIPT), "disk", str(self._folder), str(self._root)),
+                *(str(_SCRIPT), "disk", str(self._folder), str(self._root), str(self._saved or "")),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

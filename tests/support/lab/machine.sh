@@ -2,7 +2,7 @@
 # The two halves of a lab machine that need a shell: `disk` lays its disk out and holds it, `boot` becomes its systemd.
 # machine.py starts both, each in the namespaces that it belongs to, and explains what the machine is.
 #
-#   machine.sh disk FOLDER ROOT                    in a mount namespace of its own; until standard input ends
+#   machine.sh disk FOLDER ROOT [SAVED]            in a mount namespace of its own; until standard input ends
 #   machine.sh boot FOLDER [SOURCE:TARGET[:rw]]...  as process 1 of new namespaces, inside the disk's mount namespace
 #   machine.sh capabilities                        what nothing in the machine may do, as setpriv reads it
 set -euo pipefail
@@ -14,12 +14,13 @@ WITHOUT=$WITHOUT,-bpf,-perfmon,-audit_control,-audit_read,-linux_immutable,-chec
 
 # An overlay: what is written goes to memory and is gone with this namespace, but outlives a reboot.
 disk() {
-  local folder=$1 root=$2
+  local folder=$1 root=$2 saved=${3:-}
   mount -t tmpfs -o mode=755,size=2g lab "$folder"
   mkdir "$folder"/{written,work,root}
+  [[ -z $saved ]] || tar --xattrs '--xattrs-include=*' -xf "$saved" -C "$folder/written"
   mount -t overlay -o "lowerdir=$root,upperdir=$folder/written,workdir=$folder/work" lab "$folder/root"
   cd "$folder/root"
-  configure
+  [[ -n $saved ]] || configure
   echo ready
   exec cat >/dev/null
 }

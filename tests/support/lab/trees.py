@@ -1,6 +1,6 @@
-"""Trees that a lab machine can start from besides this machine's root: a small Debian 13, for its newer systemd.
+"""Small Debians that a lab machine can start from besides this machine's root, for another systemd than its own.
 
-Made once with debootstrap (some 45 s) into a cache outside the checkout: $BATCHD_LAB_CACHE, else /var/cache/batchd-lab.
+Made once with debootstrap (some 45 s) and kept outside the checkout: $BATCHD_LAB_CACHE, else /var/cache/batchd-lab.
 """
 
 from __future__ import annotations
@@ -10,39 +10,52 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "libnss-systemd", "procps", "iproute2"),
     *("python3", "ca-certificates", "tzdata"),
 )
-_RELEASE = "trixie"
 
 
-def obstacle_to_debian_13() -> str | None:
-    """Return why there can be no Debian 13 here, or None; needs what `machine.obstacle` needs, too."""
-    if _tree().exists() or shutil.which("debootstrap") or shutil.which("apt-get"):
-        return None
-    return "a Debian 13 for the lab needs debootstrap, and there is no apt-get to install it with"
+def cache() -> Path:
+    """Return the folder outside the checkout for what takes long to make."""
+    folder = Path(os.environ.get("BATCHD_LAB_CACHE", "/var/cache/batchd-lab"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def debian_13() -> Path:
-    """Return the root of a Debian 13, made when there is none yet; processes that ask at once wait for one of them."""
-    tree = _tree()
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with tree.with_suffix(".lock").open("w") as lock:
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let nobody else make the same thing meanwhile, in whatever process."""
+    with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def obstacle(suite: str) -> str | None:
+    """Return why there can be no tree of the release here, or None."""
+    if _tree(suite).exists() or shutil.which("debootstrap") or shutil.which("apt-get"):
+        return None
+    return f"a Debian {suite} needs debootstrap, and there is no apt-get to install it with"
+
+
+def debian(suite: str) -> Path:
+    """Return the root of the release, made when there is none yet; processes that ask at once wait for one of them."""
+    tree = _tree(suite)
+    with locked(tree):
         if not tree.exists():
-            _bootstrap(tree)
+            _bootstrap(suite, tree)
     return tree
 
 
-def _tree() -> Path:
-    cache = Path(os.environ.get("BATCHD_LAB_CACHE", "/var/cache/batchd-lab"))
-    return cache / f"{_RELEASE}-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:12]}"
+def _tree(suite: str) -> Path:
+    return cache() / f"{suite}-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:12]}"
 
 
-def _bootstrap(tree: Path) -> None:
+def _bootstrap(suite: str, tree: Path) -> None:
     if shutil.which("debootstrap") is None:
         try:
             _run("apt-get", "install", "-y", "-qq", "debootstrap")
@@ -51,9 +64,9 @@ def _bootstrap(tree: Path) -> None:
             _run("apt-get", "install", "-y", "-qq", "debootstrap")
     half = tree.with_suffix(".half")
     shutil.rmtree(half, ignore_errors=True)
-    _run("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _RELEASE, str(half), *_mirror())
-    for waste in (half / "var/cache/apt/archives", half / "var/lib/apt/lists", half / "usr/share/doc"):
-        shutil.rmtree(waste, ignore_errors=True)
+    _run("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", suite, str(half), *_mirror())
+    for waste in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc"):
+        shutil.rmtree(half / waste, ignore_errors=True)
     half.rename(tree)
 
 
