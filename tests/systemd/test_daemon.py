@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.lab.machine import Machine
+from tests.support.lab.machine import Machine, obstacle
+from tests.support.lab.systems import require
 from tests.support.launcher import PROJECT
-from tests.systemd.conftest import require_lab
 
 UNIT = "batchd.service"
 CONFIG = "/etc/batchd/config.toml"
@@ -66,7 +66,7 @@ time = "600s"
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A machine on which this checkout's batchd is installed as a service, not started."""
-    require_lab()
+    require(obstacle())
     libraries = Path(pytest.__file__).parents[1]
     binds = (f"{PROJECT}:/opt/checkout", f"{libraries}:/opt/libraries", f"{sys.base_prefix}:/opt/python")
     with Machine(binds=binds) as booted:
