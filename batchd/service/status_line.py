@@ -44,7 +44,7 @@ def _until(span: timedelta) -> str:
     """Return how long it is, no finer than minutes: a line that changed every second would tell nothing more."""
     seconds = span.total_seconds()
     if seconds < _MINUTE:
-        return "in less than a minute" if seconds > 0 else "now"
+        return "in less than a minute" if seconds > -_MINUTE else "overdue"
     for size, unit, smaller, smaller_unit in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min")):
         if seconds >= size:
             whole, rest = int(seconds // size), int(seconds % size // smaller)

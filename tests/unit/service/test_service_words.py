@@ -22,7 +22,8 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
         (timedelta(minutes=59, seconds=59), "in 59 min"),
         (timedelta(hours=1), "in 1 h"),
         (timedelta(seconds=3), "in less than a minute"),
-        (timedelta(0), "now"),
+        (timedelta(0), "in less than a minute"),
+        (timedelta(minutes=-2), "overdue"),
     ],
 )
 def test_a_serving_daemon_says_what_comes_next(span: timedelta, said: str) -> None:
