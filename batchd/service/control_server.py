@@ -74,18 +74,23 @@ class ControlServer:
                 self._path.unlink()
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ)
-            if self._listener is not None:
-                selector.register(self._listener, selectors.EVENT_READ)
-            while not self._is_stopping:
-                for key, _ in selector.select():
-                    if key.fileobj is self._woken:
-                        self._woken.recv(1 << 12)
-                        if not self._is_stopping:
-                            self._reload("SIGHUP")
-                    else:
-                        self._accept()
+        with contextlib.ExitStack() as stack:
+            for each in (self._woken, self._waker, *([self._listener] if self._listener else [])):
+                stack.enter_context(each)
+            self._hear(stack.enter_context(selectors.DefaultSelector()))
+
+    def _hear(self, selector: selectors.BaseSelector) -> None:
+        selector.register(self._woken, selectors.EVENT_READ)
+        if self._listener is not None:
+            selector.register(self._listener, selectors.EVENT_READ)
+        while not self._is_stopping:
+            for key, _ in selector.select():
+                if key.fileobj is self._woken:
+                    self._woken.recv(1 << 12)
+                    if not self._is_stopping:
+                        self._reload("SIGHUP")
+                else:
+                    self._accept()
 
     def _accept(self) -> None:
         assert self._listener
