@@ -7,6 +7,7 @@
 #   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire; HTTP under load
 #   make bench                measured beside plain APScheduler
 #   make bench-dashboard      the dashboard's queries on five million runs
+#   make deb                  the Debian package, into dist/; SUITE=trixie for another release than this machine's
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -22,11 +23,13 @@ SEED ?= 1
 DIALECT ?=
 STRESS ?=
 BENCH ?=
+SUITE ?=
+EXTRAS ?= xlsx
 PYTEST ?=
 
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
 
-.PHONY: help setup demo lint fast test stress bench bench-dashboard
+.PHONY: help setup demo lint fast test stress bench bench-dashboard deb
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -62,3 +65,7 @@ bench-dashboard: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench.bench_scheduler $(BENCH)
+
+deb:
+	@PYTHON='$(PYTHON)' .ci/setup
+	@$(BIN)/python deb/build.py --extras '$(EXTRAS)' $(if $(SUITE),--suite $(SUITE))

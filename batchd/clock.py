@@ -36,3 +36,8 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return seconds since an arbitrary point; never goes backwards."""
         return time.clock_gettime(_ELAPSED)
+
+
+def awake_microseconds() -> int:
+    """Return the microseconds of CLOCK_MONOTONIC, which systemd compares with its own (MONOTONIC_USEC)."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000

@@ -1,7 +1,8 @@
 """The whole wiring on one page: build every part once, start in order, stop in reverse.
 
-    signals ─► store (waits for it) ─► migrate ─► reconcile ─► engine ─► scheduler ─► wake ─► ready
-    stop:      scheduler paused and engine draining at once ─► engine stopped ─► the rest ─► the process ends
+    signals ─► store (waits for it) ─► migrate ─► reconcile ─► engine ─► scheduler ─► its first pass ─► wake ─► ready
+    reload: config read and checked ─► jobs into the store, engine's setup swapped, no claim in between ─► the rest
+    stop:   scheduler paused and engine draining at once ─► engine stopped ─► the rest ─► the process ends
 
 The main thread only waits for a signal and looks every second whether all loops are alive; a loop that died stops the
 daemon loudly, since a daemon that half works is worse than one that its supervisor restarts.
@@ -10,67 +11,53 @@ daemon loudly, since a daemon that half works is worse than one that its supervi
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_when_event_set,
-    wait_exponential,
-)
-
+from batchd import systemd
 from batchd.alerts.alerting import Alerting
 from batchd.alerts.channel import Surroundings
 from batchd.clock import Clock, SystemClock
 from batchd.config.code import code_problems
 from batchd.config.load import Config
 from batchd.config.param_names import param_names
+from batchd.config.source import ConfigSource
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, masked
 from batchd.domain.job import JsonObject
-from batchd.domain.lease import LeaseTerms
 from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
-from batchd.engine.settings import EngineSettings
-from batchd.errors import (
-    BatchdError,
-    DatabaseUnavailable,
-    ExitCode,
-    ExposedWithoutToken,
-    LockTimeout,
-    StatementCancelled,
-)
+from batchd.errors import BatchdError, ExitCode, ExposedWithoutToken
 from batchd.jobs.catalog import Kinds
 from batchd.jobs.python.enqueuing import use_store
 from batchd.listeners import registered
 from batchd.listening.listener_loop import Listening
 from batchd.loop import Loop
+from batchd.scheduler.apscheduler_bridge import LONGEST_WAIT
 from batchd.scheduler.reconcile import reconcile
-from batchd.scheduler.scheduler import Scheduler, SchedulerSettings
-from batchd.signals import StopSignal, leave
-from batchd.store import known_names, listeners, migrate, tokens, workers
-from batchd.store.history import Retention
-from batchd.store.log_lines import LineBuffer
+from batchd.scheduler.scheduler import Scheduler
+from batchd.service import stacks
+from batchd.service.announcer import Announcer
+from batchd.service.control_server import ControlServer
+from batchd.service.control_socket import folder_of
+from batchd.service.first_contact import EXTENSION, FirstContact
+from batchd.service.process_log import ProcessLog
+from batchd.service.pulse import Pulse, complaint_of
+from batchd.service.reload import Reloader
+from batchd.service.room_settings import engine_config, engine_settings, scheduler_settings
+from batchd.signals import Signals, leave, process_signals
+from batchd.store import known_names, listeners, migrate, schedules, tokens, workers
 from batchd.store.single_daemon import hold_sqlite_lock
-from batchd.telemetry.logs import configure_logging, get_logger
-from batchd.telemetry.masking import Masker
+from batchd.systemd import ServiceManager
+from batchd.telemetry.logs import get_logger
 from batchd.telemetry.meters import Meters
-from batchd.telemetry.thinning import Thinning
 from batchd.wake_loop import WakeLoop
 
-LEASE = LeaseTerms(length=timedelta(seconds=30), heartbeat=timedelta(seconds=10))
-REAP_EVERY = timedelta(seconds=5)
-"""A dead worker's run goes on when its lease has ended and the reaper has looked: within 35 s."""
-
 _LOOK_EVERY = timedelta(seconds=1)
-_STOP_NOTICED = timedelta(seconds=0.1)
+_STOP_NOTICED = timedelta(seconds=0.05)
 _AFTER_GRACE = timedelta(seconds=5)
 """What a stop may take after the grace: cancel statements, give runs back, flush."""
 
@@ -84,49 +71,38 @@ _STARTING, _SERVING, _DRAINING = range(3)
 log = get_logger()
 
 
-def run(config: Config, *, no_wait: bool, allow_empty: bool, modules: Sequence[str] = ()) -> ExitCode:
+def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
     """Run the daemon on the config until a signal stops it, and return the exit code; main thread only.
 
     The config's folder becomes the working directory, so that a relative path in it means the same however the daemon
     was started. A clean stop does not return: it ends the process with code 0, so that a job's stuck thread cannot keep
     it alive.
-    Raises BatchdError when the daemon cannot start: a config without jobs (unless `allow_empty`), a store that another
-    daemon holds, that is newer than this batchd, or (with `no_wait`) that is unreachable.
+    Raises BatchdError when the daemon cannot start: a config with problems or without jobs (unless the source allows
+    that), a store that another daemon holds, that is newer than this batchd, or that does not answer in time.
     """
-    clock = SystemClock()
-    buffer = LineBuffer()
-    log_settings = config.settings.log
-    configure_logging(level=log_settings.level, log_format=log_settings.format, secrets=config.secrets, sink=buffer.add)
-    log.info("service.starting", config=str(config.path), store=masked(config.store.url), jobs=len(config.jobs))
-    for warning in config.warnings:
-        log.warning("config.warning", problem=str(warning))
-    os.chdir(config.folder)
-    web: Web | None = None
+    signals = process_signals()
+    manager = systemd.take_over()
     try:
-        config.require_jobs(allow_empty=allow_empty)
-        store = Database(config.store)
-        with hold_sqlite_lock(store):
-            web = _start_web(config, clock, modules)  # a fork, so before anything makes a thread
-            stop = StopSignal()
-            stop.install()
-            code = Daemon(config, store, buffer, stop.asked, clock, web).run(no_wait=no_wait)
+        config = source.read()
+    except BatchdError as error:
+        manager.notifier.status(f"cannot start: {error.message}")
+        raise
+    daemon = Daemon(source, config, manager, signals)
+    try:
+        config.require_jobs(allow_empty=source.allow_empty)
+        os.chdir(config.folder)
+        with hold_sqlite_lock(daemon.store):
+            daemon.start_web()
+            code = daemon.run(no_wait=no_wait)
             # Still under the lock: nobody may take the store over before this process is gone.
             leave(code)
     except BatchdError as error:
+        manager.notifier.status(f"cannot start: {error.message}")
         # The caller prints the message; a traceback would only hide it.
         log.error("service.failed", reason=error.message, exit_code=int(error.exit_code))  # noqa: TRY400
-        if web is not None:
-            web.stop()
+        daemon.end_web()
         raise
     return code
-
-
-def _start_web(config: Config, clock: Clock, modules: Sequence[str]) -> Web | None:
-    if config.http is None:
-        return None
-    from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
-
-    return surface.start(config, config.http, clock, modules)
 
 
 class Web(Protocol):
@@ -138,6 +114,10 @@ class Web(Protocol):
 
     def beat(self, phase: int, *, planned_at: float, renewed_at: float) -> None:
         """Tell it how the daemon is, now: moments of the monotonic clock, 0 for never."""
+        ...
+
+    def reload(self) -> None:
+        """Have it read the config again."""
         ...
 
     def stop(self) -> None:
@@ -159,62 +139,71 @@ class Part(Protocol):
 class Daemon:
     """Every part of the running process. `run` does it all; the main thread calls it once."""
 
-    def __init__(
-        self,
-        config: Config,
-        store: Database,
-        buffer: LineBuffer,
-        stop: threading.Event,
-        clock: Clock,
-        web: Web | None = None,
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._stop = stop
-        self._web = web
-        self._clock = clock
-        self._began_at = clock.now()
+    def __init__(self, source: ConfigSource, config: Config, manager: ServiceManager, signals: Signals) -> None:
+        self._clock: Clock = SystemClock()
         self._worker = workers.this_process()
+        self._logs = ProcessLog(self._worker.id)
+        self._logs.follow(config)
+        _tell_start(config)
+        self._source = source
+        self._signals = signals
+        self._stop = signals.asked
+        self._notifier = manager.notifier
+        self._began_at = self._clock.now()
+        self._has_stopping_told = False
+        self._passed = threading.Event()
+        self._web: Web | None = None
         self._meters = Meters(job.name for job in config.jobs)
+        self.store = Database(config.store)
+        self._databases = {name: Database(settings) for name, settings in config.databases.items()}
         self._engine = Engine(
-            store=store,
+            store=self.store,
             settings=engine_settings(config),
-            kinds=config.kinds,
-            databases={name: Database(settings) for name, settings in config.databases.items()},
-            resolve_params=config.resolve_params,
-            mask=Masker(config.secrets).masked,
+            config=engine_config(config, self._databases, self._logs.masker),
             worker=self._worker,
-            clock=clock,
-            mail=config.mail,
+            clock=self._clock,
             meters=self._meters,
         )
-        daemon = config.settings.daemon
-        retention = Retention(
-            daemon.keep_runs,
-            daemon.keep_for,
-            daemon.keep_events,
-            daemon.keep_unread_events,
-            keep={str(state): age for state, age in daemon.keep.items()},
-        )
+        self._pulse = Pulse(self._notifier, manager.watchdog, self._complaint, self._clock)
         self._scheduler = Scheduler(
-            store,
-            SchedulerSettings(retention),
-            clock,
+            self.store,
+            scheduler_settings(config),
+            self._clock,
             on_planned=lambda: self._engine.wake(frozenset({Topic.RUNS})),
+            on_turn=self._turned,
+            longest_wait=self._pulse.every or LONGEST_WAIT,
             meters=self._meters,
         )
-        self._wakes = WakeLoop(store, self._wake, clock)
-        self._lines = LineWriter(store, buffer, clock)
-        self._listening = Listening(store, registered(), self._worker.id, clock)
-        around = Surroundings(config.mail, clock, Masker(config.secrets).text)
-        self._alerting = Alerting(store, config.alerts, self._worker.id, clock, around)
+        self._wakes = WakeLoop(self.store, self._wake, self._clock)
+        self._lines = LineWriter(self.store, self._logs.buffer, self._clock)
+        self._listening = Listening(self.store, registered(), self._worker.id, self._clock)
+        self._alerting = self._alerting_by(config)
+        self._reloader = Reloader(source, config, self, self._worker.id)
+        self._announcer = Announcer(self._notifier, self._engine, self._scheduler, self._reloader, self._clock)
+        self._control = ControlServer(folder_of(config.state, source.environ), source.path, self._reloader.reload)
+
+    def start_web(self) -> None:
+        """Start the HTTP surface where the config has one: a fork, so before anything makes a thread."""
+        config = self._config
+        if config.http is not None:
+            from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
+
+            self._web = surface.start(config, config.http, self._clock, self._source)
+
+    def end_web(self) -> None:
+        """End the HTTP surface."""
+        if self._web is not None:
+            self._web.stop()
 
     def run(self, *, no_wait: bool) -> ExitCode:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
-        if not self._reach_store(no_wait=no_wait):
-            self._end_web()
+        self._signals.attach(self._hear)
+        self._beat(_STARTING)
+        contact = FirstContact(self._stop, self._notifier, self._clock, self._config.settings.store.wait_at_start)
+        if not contact.make(lambda: self._prepare(contact), no_wait=no_wait):
+            self.end_web()
             return ExitCode.OK
-        use_store(self._store)
+        use_store(self.store)
         self._engine.start()
         self._scheduler.start()
         for loop in self._side_loops():
@@ -226,98 +215,176 @@ class Daemon:
             log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
         if self._web is not None:
             self._web.watch(self._counted)
-        self._beat(_SERVING)
-        log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
-        code = self._serve()
+        code = self._await_first_pass()
+        if code is None:
+            self._control.start()
+            self._beat(_SERVING)
+            log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
+            self._announcer.ready()
+            code = self._serve()
         self._shut_down(code)
         log.info("service.stopped", exit_code=int(code))
         return code
 
-    def _reach_store(self, *, no_wait: bool) -> bool:
-        """Wait until the store answers and is up to date; return False when a stop came first.
+    def reloading(self) -> None:
+        """Tell systemd that a reload begins."""
+        self._notifier.reloading("reading the config again")
 
-        A thread does the connecting: the C library can hang in it for longer than whoever stops the daemon waits.
+    def reloaded(self) -> None:
+        """Tell systemd that it is over, whatever came of it."""
+        self._announcer.ready()
+
+    def take_over(self, config: Config) -> None:
+        """Go over to another config, all of it or nothing; raises BatchdError when nothing has changed.
+
+        First what can fail: the jobs go into the store. Then, before anything is claimed again, the engine's setup is
+        swapped. What runs keeps the setup that it was claimed with; so do the pools of databases that changed or went,
+        until it has ended.
         """
-        reached: Future[None] = Future()
+        self._logs.learn(config.secrets)
+        before = self._databases
+        databases = {
+            name: before[name] if name in before and before[name].settings == settings else Database(settings)
+            for name, settings in config.databases.items()
+        }
 
-        def reach() -> None:
-            try:
-                reached.set_result(self._waiting(no_wait=no_wait)(self._prepare))
-            except BaseException as error:  # noqa: BLE001 (handed to the main thread)
-                reached.set_exception(error)
+        is_alike = (config.alerts, config.mail) == (self._config.alerts, self._config.mail)
+        alerting = None if is_alike else self._alerting_by(config)
 
-        threading.Thread(target=reach, name="batchd-reach-store", daemon=True).start()
-        while not (self._stop.is_set() or wait([reached], timeout=_STOP_NOTICED.total_seconds()).done):
-            self._beat(_STARTING)
-        if self._stop.is_set():
-            return False
-        reached.result()
-        return True
+        def commit() -> None:
+            self._register_names(config)
+            if alerting is not None:
+                alerting.prepare()
+            reconcile(self.store, config.jobs, self._clock)
 
-    def _waiting(self, *, no_wait: bool) -> Retrying:
-        thinning = Thinning()
+        known = engine_config(config, databases, self._logs.masker)
+        self._engine.reconfigure(engine_settings(config), known, commit)
+        self._databases = databases
+        self._logs.follow(config)
+        self._scheduler.reconfigure(scheduler_settings(config))
+        self._meters.know(job.name for job in config.jobs)
+        if alerting is not None:
+            self._change_alerting(alerting)
+        if self._web is not None:
+            self._web.reload()
 
-        def tell(state: RetryCallState) -> None:
-            assert state.outcome
-            if thinning.failed(self._clock.monotonic()):
-                log.warning("store.waiting", reason=str(state.outcome.exception()), tries=state.attempt_number)
+    def next_runs(self, jobs: tuple[str, ...]) -> Mapping[str, datetime | None]:
+        """Return when each of the jobs fires next."""
+        return schedules.next_runs(self.store, jobs)
 
-        return Retrying(
-            retry=retry_if_exception_type((DatabaseUnavailable, LockTimeout, StatementCancelled)),
-            wait=wait_exponential(multiplier=0.5, max=10),
-            stop=stop_after_attempt(1) if no_wait else stop_when_event_set(self._stop),
-            sleep=sleep_using_event(self._stop),
-            after=tell,
-            reraise=True,
-        )
+    def say_config_error(self, error: str | None) -> None:
+        """Have the store know why the config was refused; None: it was not."""
+        self._meters.config_loaded(self._clock.now(), successful=error is None)
+        self._engine.say_config_error(error)
 
-    def _prepare(self) -> None:
+    @property
+    def _config(self) -> Config:
+        return self._reloader.config
+
+    def _hear(self, received: signal.Signals) -> None:
+        """Act on a signal, on the signals' own thread, which must never wait for anything."""
+        match received:
+            case signal.SIGTERM | signal.SIGINT if self._has_stopping_told:
+                log.warning("service.stopping_now", signal=received.name)
+            case signal.SIGTERM | signal.SIGINT:
+                self._has_stopping_told = True
+                log.info("signal.received", signal=received.name)
+            case signal.SIGHUP:
+                log.info("signal.received", signal=received.name)
+                self._control.ask()
+            case signal.SIGUSR1:
+                stacks.dump(self._engine.active(), self._clock.monotonic())
+            case signal.SIGUSR2 if self._engine.is_quiet:
+                log.warning("service.claiming_again")
+                self._engine.be_quiet(quiet=False)
+            case signal.SIGUSR2:
+                log.warning("service.quiet")
+                self._engine.be_quiet(quiet=True)
+
+    def _prepare(self, contact: FirstContact) -> None:
         """Bring the store up to date; all of it may be done again when the store went away in the middle."""
-        if migrate.migrate(self._store):
+        with self.store.reading():
+            contact.has_answered()
+        self._notifier.status("the store answers; bringing its tables and schedules up to date")
+        if migrate.migrate(self.store):
             log.info("store.migrated")
         self._require_token()
-        reconcile(self._store, self._config.jobs, self._clock)
+        reconcile(self.store, self._config.jobs, self._clock)
         self._listening.prepare()
         self._alerting.prepare()
         if self._web is not None:
-            listeners.wish_for_starts(self._store)
+            listeners.wish_for_starts(self.store)
         self._engine.prepare()
-        self._register_names()
+        self._register_names(self._config)
         self._scheduler.queue_reboots(self._began_at)
 
     def _require_token(self) -> None:
         """Raise ExposedWithoutToken when other machines could reach the HTTP surface and nobody could be let in."""
         http = self._config.http
-        if http is not None and http.is_exposed and not tokens.any_valid(self._store):
+        if http is not None and http.is_exposed and not tokens.any_valid(self.store):
             raise ExposedWithoutToken(
                 f"[http] listen = {str(http.listen)!r} can be reached from other machines, and there is no token yet",
                 hint="make one (`batchd token create NAME --role operator`, after `batchd migrate` on a new store), or "
                 "listen on 127.0.0.1",
             )
 
-    def _register_names(self) -> None:
+    def _alerting_by(self, config: Config) -> Alerting:
+        around = Surroundings(config.mail, self._clock, self._logs.masker.text)
+        return Alerting(self.store, config.alerts, self._worker.id, self._clock, around)
+
+    def _change_alerting(self, alerting: Alerting) -> None:
+        """Let others judge and deliver from now on; what is on its way ends first, by its lease."""
+        before = self._alerting
+        alerting.start()
+        self._alerting = alerting  # in one step: the main thread looks whether it is alive
+        before.stop(self._clock.monotonic() + _LAST_MESSAGE.total_seconds())
+
+    def _register_names(self, config: Config) -> None:
         """Tell the store which kinds and queues there are; kinds are imported for it only when they have changed."""
-        kinds, queues = self._config.kinds, self._config.settings.queues
+        kinds, queues = config.kinds, config.settings.queues
         fingerprint = kinds.fingerprint() if isinstance(kinds, Kinds) else None
-        if fingerprint is not None and known_names.remember(self._store, list(kinds), fingerprint, queues):
+        if fingerprint is not None and known_names.remember(self.store, list(kinds), fingerprint, queues):
             return
         known = {name: param_names(kind) for name, kind in kinds.items()}
-        known_names.register(self._store, known, queues, fingerprint=fingerprint)
+        known_names.register(self.store, known, queues, fingerprint=fingerprint)
+
+    def _await_first_pass(self) -> ExitCode | None:
+        """Wait for the scheduling loop's first good pass and return None; or the exit code of a start that ends."""
+        patience = self._config.settings.store.wait_at_start.total_seconds()
+        gives_up_at = self._clock.monotonic() + patience
+        while not self._passed.wait(_STOP_NOTICED.total_seconds()):
+            if self._stop.is_set():
+                return ExitCode.OK
+            if self._clock.monotonic() > gives_up_at:
+                log.error("service.failed", reason="nothing could be planned", exit_code=ExitCode.STORE_UNREACHABLE)
+                return ExitCode.STORE_UNREACHABLE
+            if self._scheduler.passes.is_store_away:
+                self._notifier.status("waiting for the store: it went away during the start")
+                self._notifier.extend(EXTENSION)
+        return None
+
+    def _turned(self) -> None:
+        """Be called by the scheduling loop, on its thread, at least twice in the watchdog's time."""
+        if self._scheduler.last_pass_at is not None:
+            self._passed.set()
+        self._pulse.beat()
+
+    def _complaint(self) -> str | None:
+        dead = () if self._engine.is_alive else (self._engine.name,)
+        return complaint_of(self._scheduler.passes, self._engine.oldest_turn(), dead, self._clock.monotonic())
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
             self._beat(_SERVING)
             parts: tuple[Part, ...] = (
-                self._engine,
-                self._scheduler,
-                self._listening,
-                self._alerting,
+                *(self._engine, self._scheduler, self._listening, self._alerting, self._control),
                 *self._side_loops(),
             )
             dead = [part.name for part in parts if not part.is_alive]
             if dead:
                 log.critical("service.failed", reason=f"died: {', '.join(dead)}", exit_code=int(ExitCode.INTERNAL))
                 return ExitCode.INTERNAL
+            self._announcer.look()
         return ExitCode.OK
 
     def _shut_down(self, code: ExitCode) -> None:
@@ -326,18 +393,21 @@ class Daemon:
         deadline = self._clock.monotonic() + (grace + _AFTER_GRACE).total_seconds()
         threading.Thread(target=self._leave_at, args=(deadline, code), name="batchd-last-resort", daemon=True).start()
         self._beat(_DRAINING)
+        self._reloader.close()
         self._scheduler.pause()
         self._engine.drain()
+        self._announcer.stopping()
         log.info("service.draining", runs=[attempt.claim.run_id for attempt in self._engine.active()])
+        self._control.stop()
         self._wakes.request_stop()
         self._listening.request_stop()
         self._alerting.request_stop()
-        self._engine.stop(deadline)
+        self._engine.stop(deadline, self._announcer.draining)
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._listening.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._alerting.stop(min(deadline, self._clock.monotonic() + _LAST_MESSAGE.total_seconds()))
         self._lines.flush(self._clock.monotonic() + _LAST_LINES.total_seconds())
-        self._end_web()
+        self.end_web()
 
     def _leave_at(self, deadline: float, code: ExitCode) -> None:
         """End the process soon after the deadline: a store that neither answers nor breaks may hang the main thread."""
@@ -353,10 +423,6 @@ class Daemon:
     def _counted(self) -> JsonObject:
         return {**self._meters.snapshot(), "slots": dict(self._engine.slots), "worker": self._worker.id}
 
-    def _end_web(self) -> None:
-        if self._web is not None:
-            self._web.stop()
-
     def _side_loops(self) -> tuple[Loop, ...]:
         return (self._wakes, self._lines)
 
@@ -366,15 +432,7 @@ class Daemon:
             self._scheduler.wake()
 
 
-def engine_settings(config: Config) -> EngineSettings:
-    """Return what the engine needs to know of the config."""
-    daemon = config.settings.daemon
-    return EngineSettings(
-        slots=daemon.workers,
-        queues={name: queue.concurrency for name, queue in config.settings.queues.items()},
-        lease=LEASE,
-        reap_every=REAP_EVERY,
-        shutdown_grace=daemon.shutdown_grace,
-        rules={name: queue.rules() for name, queue in config.settings.queues.items()},
-        queue_order=daemon.queue_order,
-    )
+def _tell_start(config: Config) -> None:
+    log.info("service.starting", config=str(config.path), store=masked(config.store.url), jobs=len(config.jobs))
+    for warning in config.warnings:
+        log.warning("config.warning", problem=str(warning))

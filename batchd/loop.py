@@ -25,6 +25,9 @@ class Loop(abc.ABC):
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
         self.failures = 0
+        self.turned_at = clock.monotonic()
+        """When the last turn ended (monotonic seconds): an old one tells of a loop that hangs in a turn."""
+
         self._clock = clock
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -72,6 +75,7 @@ class Loop(abc.ABC):
         while not self._stopping.is_set():
             self._woken.clear()
             pause = self._turn()
+            self.turned_at = self._clock.monotonic()
             self._woken.wait(pause.total_seconds())
 
     def _turn(self) -> timedelta:

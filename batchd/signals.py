@@ -1,15 +1,19 @@
-"""The signals of the daemon, taken where nothing can deadlock.
+"""The signals of the daemon, taken where nothing can deadlock, and from its first moment on.
 
 A Python signal handler runs in the main thread between any two of its steps, perhaps while that thread holds the lock
 that the handler needs: the log's, or an Event's own. A daemon that was told to stop in that moment would wait for
 itself for ever. So the handlers here do nothing at all; the interpreter writes each signal's number into a pipe
 (`signal.set_wakeup_fd`), and a thread of its own reads it and acts. That also works while the main thread is stuck.
+
+They are in place before anything heavy is imported: a SIGHUP that found no handler would end the process, and look like
+a clean stop. So this module imports next to nothing. What arrives before the daemon listens is kept for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import signal
 import sys
@@ -18,48 +22,85 @@ from collections.abc import Callable
 from types import FrameType
 
 from batchd.errors import ExitCode
-from batchd.telemetry.logs import get_logger
 
 _LAST_WORDS_SECONDS = 1.0
+_STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
+_OTHERS = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 
-log = get_logger()
+Hear = Callable[[signal.Signals], None]
 
 
-class StopSignal:
-    """SIGTERM and SIGINT: the first sets `asked`, the second ends the process at once. SIGHUP is noted.
+class Signals:
+    """SIGTERM and SIGINT: the first sets `asked`, the second ends the process at once. The others are passed on.
 
-    SIGUSR1 writes every thread's stack to stderr.
+    A crash, and the SIGABRT of systemd's watchdog, write every thread's stack to stderr.
     """
 
     def __init__(self) -> None:
         self.asked = threading.Event()
+        self._lock = threading.Lock()
+        self._kept: list[signal.Signals] = []
+        self._hear: Hear | None = None
+        self._reading: int | None = None
 
-    def install(self) -> None:
-        """Take the signals over; main thread only, once."""
+    def install(self, *, listen: bool = True) -> None:
+        """Take the signals over; main thread only, once. Without `listen` they are kept until `attach`.
+
+        A process that is going to fork makes no thread before that.
+        """
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(reading, True)
-        threading.Thread(target=self._listen, args=(reading,), name="batchd-signals", daemon=True).start()
+        self._reading = reading
+        if listen:
+            self._start()
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _STOPS | _OTHERS:
             signal.signal(number, _do_nothing)
         with contextlib.suppress(OSError, ValueError):
             faulthandler.enable()
-            faulthandler.register(signal.SIGUSR1)
+
+    def attach(self, hear: Hear) -> None:
+        """Have `hear` called, on the signals' own thread, with each signal; first with those that came before."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+            self._hear = hear
+        for received in kept:
+            hear(received)
+        self._start()
+
+    def _start(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            threading.Thread(target=self._listen, args=(reading,), name="batchd-signals", daemon=True).start()
 
     def _listen(self, reading: int) -> None:
         while received := os.read(reading, 1):
             self._act(signal.Signals(received[0]))
 
     def _act(self, received: signal.Signals) -> None:
-        match received:
-            case signal.SIGTERM | signal.SIGINT if self.asked.is_set():
-                name = received.name
-                leave(ExitCode.UNEXPECTED, lambda: log.warning("service.stopping_now", signal=name))
-            case signal.SIGTERM | signal.SIGINT:
-                self.asked.set()
-                log.info("signal.received", signal=received.name)
-            case signal.SIGHUP:
-                log.info("signal.received", signal="SIGHUP", ignored=True)
+        if received in _STOPS:
+            if self.asked.is_set():
+                leave(ExitCode.UNEXPECTED, lambda: self._pass_on(received))
+            self.asked.set()
+        elif received not in _OTHERS:
+            return
+        self._pass_on(received)
+
+    def _pass_on(self, received: signal.Signals) -> None:
+        with self._lock:
+            hear = self._hear
+            if hear is None:
+                self._kept.append(received)
+        if hear is not None:
+            hear(received)
+
+
+@functools.cache
+def process_signals() -> Signals:
+    """Return the signals of this process, taken over at the first call; that one is for the main thread."""
+    signals = Signals()
+    signals.install(listen=False)
+    return signals
 
 
 def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> None:

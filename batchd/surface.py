@@ -21,19 +21,21 @@ from pydantic import ValidationError
 
 from batchd.clock import Clock, SystemClock
 from batchd.config.http import listening_on
-from batchd.config.load import Config, load_config
+from batchd.config.load import Config
 from batchd.config.queue_words import limits_text
+from batchd.config.source import ConfigSource
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError
 from batchd.jobs.contract import Kind
+from batchd.systemd import CREDENTIALS, HANDED_OVER
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
 from batchd.web.pulse import Pulse
 from batchd.web.sockets import open_listener
-from batchd.web.supervisor import Ends, Supervisor, leave_signals
+from batchd.web.supervisor import Again, Ends, Supervisor, leave_signals
 
 if TYPE_CHECKING:
     from batchd.web.desk import Desk
@@ -47,16 +49,18 @@ _LONGEST_STATEMENT = timedelta(seconds=8)
 log = get_logger()
 
 
-def start(config: Config, http: HttpSettings, clock: Clock, modules: Sequence[str] = ()) -> Supervisor:
+def start(config: Config, http: HttpSettings, clock: Clock, source: ConfigSource) -> Supervisor:
     """Listen, and start the server's process; main thread only, before any thread is made.
 
-    `modules` are those that the command line imports beside the config's. Raises CannotCreate when the address cannot
-    be had.
+    `source` is where the config came from. Raises CannotCreate when the address cannot be had.
     """
-    again = [sys.executable, "-m", "batchd.surface", str(config.folder / config.path.name), ",".join(modules)]
-    again.append(str(http.listen))
-    listener = open_listener(http.listen)
-    supervisor = Supervisor(http.listen, listener, _Serving(config, http, modules), again, clock)
+    again = [sys.executable, "-m", "batchd.surface", str(source.path), ",".join(source.modules), str(http.listen)]
+    # Of what systemd gave to the daemon, its server needs the credentials alone, to read the config again.
+    environ = {name: value for name, value in source.environ.items() if name not in HANDED_OVER}
+    if CREDENTIALS in source.environ:
+        environ[CREDENTIALS] = source.environ[CREDENTIALS]
+    listener = open_listener(http.listen, source.environ)
+    supervisor = Supervisor(http.listen, listener, _Serving(config, http, source), Again(again, environ), clock)
     gc.freeze()  # pages that the collector does not write to stay shared
     supervisor.start()
     return supervisor
@@ -111,10 +115,10 @@ class ConfigJobs:
 class _Serving:
     """What the server's process does."""
 
-    def __init__(self, config: Config, http: HttpSettings, modules: Sequence[str]) -> None:
+    def __init__(self, config: Config, http: HttpSettings, source: ConfigSource) -> None:
         self._config = config
         self._http = http
-        self._modules = modules
+        self._source = source
 
     def __call__(self, ends: Ends) -> None:
         """Serve until the control socket ends, behind the daemon whenever both want the processor."""
@@ -153,23 +157,13 @@ class _Serving:
 
     def _reread(self, desk: Desk) -> None:
         """Give the desk what the config file says now; where it listens, and what is bound to that, stays."""
-        config = read_again(self._config.folder / self._config.path.name, self._modules)
+        config = self._source.read()
         _configure_logging(config)
         desk.jobs = ConfigJobs(config)
         desk.exports = config.exports
         desk.mask = Masker(config.secrets).masked
         if config.http is not None:
             desk.settings = replace(config.http, listen=desk.settings.listen)
-
-
-def read_again(path: Path, modules: Sequence[str]) -> Config:
-    """Return the config as it is in its file now, with the jobs of the modules that it imports."""
-    config = load_config(path, os.environ)
-    if not modules and not config.settings.daemon.imports:
-        return config
-    from batchd.config.imports import with_imports  # noqa: PLC0415 (most configs import nothing)
-
-    return with_imports(config, modules)
 
 
 def _configure_logging(config: Config) -> None:
@@ -189,12 +183,13 @@ def main(arguments: Sequence[str]) -> int:
     os.set_inheritable(pulse, False)
     try:
         names = tuple(filter(None, modules.split(",")))
-        config = read_again(Path(path), names)
+        source = ConfigSource(Path(path), dict(os.environ), names)
+        config = source.read()
     except BatchdError as error:
         sys.stderr.write(f"the HTTP surface cannot start again: {error.message}\n")
         return int(error.exit_code)
     leave_signals()
-    _Serving(config, config.http or listening_on(listen), names)(ends)
+    _Serving(config, config.http or listening_on(listen), source)(ends)
     return 0
 
 

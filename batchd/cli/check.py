@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from batchd.cli import unit_limits
 from batchd.cli.connect import Connected, check_jobs, try_databases, try_mail
 from batchd.cli.output import emit_json, emit_table, heading, json_option, say
 from batchd.cli.session import complete_kind, config_option, job_argument, known_job, open_whole_config
@@ -45,8 +46,9 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
 
     Needs no database. Functions of your own that jobs call are imported, to see that they are there and can be called
     so. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there, may this user
-    do what the jobs do? And the mail server: does it let us in? Nothing is changed, nothing is sent. Exits with 78 when
-    the config is invalid, with 69 when --connect cannot reach a database or the mail server.
+    do what the jobs do? And the mail server: does it let us in? Nothing is changed, nothing is sent. Of a systemd unit
+    that runs this config it says when it would kill a stop which `shutdown_grace` still allows. Exits with 78 when the
+    config is invalid, with 69 when --connect cannot reach a database or the mail server.
     """
     try:
         config = open_whole_config(config_file)
@@ -60,12 +62,13 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     mail = try_mail(config) if connect else None
     reached = all(database.ok for database in tried) and (mail is None or mail.ok)
     problems = [*code_problems(config), *check_jobs(config, tried)]
+    on_unit = unit_limits.complaints(config)
     if as_json:
         jobs = [job.name for job in config.jobs]
-        said = {"ok": reached and not problems, "problems": problems, "warnings": config.warnings}
+        said = {"ok": reached and not problems, "problems": problems, "warnings": [*config.warnings, *on_unit]}
         emit_json({**said, "databases": tried, "mail": mail, "jobs": jobs})
     else:
-        _print_checked(config, [*tried, *([mail] if mail else [])], problems)
+        _print_checked(config, [*tried, *([mail] if mail else [])], problems, [*map(str, config.warnings), *on_unit])
     if not reached:
         click.get_current_context().exit(ExitCode.STORE_UNREACHABLE)
     if problems:
@@ -145,7 +148,9 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
     _explain_silence(chosen, {name for name, _ in fires})
 
 
-def _print_checked(config: Config, tried: Sequence[Connected], problems: Sequence[Problem]) -> None:
+def _print_checked(
+    config: Config, tried: Sequence[Connected], problems: Sequence[Problem], warnings: Sequence[str]
+) -> None:
     for problem in problems:
         click.echo(cleaned(problem))
     if not problems:
@@ -153,7 +158,7 @@ def _print_checked(config: Config, tried: Sequence[Connected], problems: Sequenc
         click.echo(f"{config.path}: right ({held})")
     for database in tried:
         click.echo(f"{database.name}: {cleaned(database.message)} ({database.url})")
-    for warning in config.warnings:
+    for warning in warnings:
         say(f"warning: {warning}", color="yellow")
     if not config.jobs:
         say("the config has no job: `batchd run` refuses it without --allow-empty", color="yellow")

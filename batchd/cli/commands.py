@@ -23,6 +23,7 @@ class Entry:
 GROUPS: dict[str, dict[str, Entry]] = {
     "The daemon": {
         "run": Entry("run", "run", "Run the daemon until it is told to stop."),
+        "reload": Entry("reload", "reload", "Have the daemon take over its changed config."),
         "status": Entry("inspect", "status", "Who is alive, what waits, what became of the last 24 hours' runs."),
         "demo": Entry("demo", "demo", "Run the real daemon on a sample database and show each job at work."),
     },
@@ -56,6 +57,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Administration": {
         "token": Entry("token", "token", "Make, list and revoke the tokens of the HTTP surface."),
         "migrate": Entry("admin", "migrate", "Make or upgrade batchd's tables, or print the SQL that does."),
+        "install": Entry("install", "install", "Make batchd a service of this machine, or undo it."),
         "completion": Entry("admin", "completion", "Print the script that makes your shell complete batchd."),
     },
 }

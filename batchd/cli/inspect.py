@@ -210,9 +210,9 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
       batchd status
       batchd status --check --max-lag 5m || page-somebody
 
-    Works without a daemon too: it reads the store. Degraded means: no daemon alive, a fire or a claimable run later
-    than --max-lag, a job whose schedule cannot be planned, a listener or a channel of alerts that fails or that no
-    daemon has. What is wrong with jobs is told by `batchd alerts`.
+    Works without a daemon too: it reads the store. Degraded means: no daemon alive, one that refused its changed
+    config, a fire or a claimable run later than --max-lag, a job whose schedule cannot be planned, a listener or a
+    channel of alerts that fails or that no daemon has. What is wrong with jobs is told by `batchd alerts`.
     """
     with open_store(open_config(config_file)) as store:
         found = queries.store_status(store)
@@ -324,6 +324,11 @@ def _complaints(found: StoreStatus, max_lag: timedelta) -> list[str]:
     complaints = []
     if not found.alive:
         complaints.append("no daemon is alive")
+    complaints.extend(
+        f"daemon {worker.id} was asked to read a changed config, and refused it: {worker.config_error}"
+        for worker in found.alive
+        if worker.config_error is not None
+    )
     for what, since in (("a fire has not been planned", found.oldest_due), ("a run waits", found.oldest_ready)):
         late = _age(since, found.now)
         if late > max_lag.total_seconds():

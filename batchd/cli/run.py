@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
 
 import click
 
 from batchd import daemon
-from batchd.cli.session import config_option, open_whole_config
+from batchd.cli.session import config_option
 from batchd.config.http import listening_on
-from batchd.config.load import Config
+from batchd.config.places import config_path
+from batchd.config.source import ConfigSource
 from batchd.errors import UsageError
 
 
@@ -42,24 +43,22 @@ def run(
       BATCHD_CONFIG=/etc/batchd/config.toml batchd run
 
     Makes or upgrades its tables, takes over the config's jobs, then plans and runs them. Logs go to stdout: JSON, or
-    readable lines on a terminal. Exit codes: 0 stopped, 69 store unreachable and told not to wait, 70 a part of it
-    died, 73 state cannot be made, 75 another daemon has this SQLite store, 76 tables are newer than this batchd, 78
-    config invalid.
+    readable lines on a terminal. SIGHUP and `batchd reload` take over a changed config, SIGUSR1 logs what it does at
+    the moment, SIGUSR2 has it claim no more runs, and claim again. Exit codes: 0 stopped, 69 store unreachable, 70 a
+    part of it died, 73 state cannot be made, 75 another daemon has this SQLite store, 76 tables are newer than this
+    batchd, 78 config invalid.
     """
-    config = open_whole_config(config_file, modules)
     if listen is not None:
-        config = _listening(config, listen)
-    click.get_current_context().exit(daemon.run(config, no_wait=no_wait, allow_empty=allow_empty, modules=modules))
+        _check(listen)
+    context = click.get_current_context()
+    # Absolute: the daemon works in the config's folder, and reads it again from there.
+    path = config_path(config_file or context.find_root().obj, os.environ).absolute()
+    source = ConfigSource(path, dict(os.environ), modules, allow_empty=allow_empty, listen=listen)
+    context.exit(daemon.run(source, no_wait=no_wait))
 
 
-def _listening(config: Config, listen: str) -> Config:
+def _check(listen: str) -> None:
     try:
-        asked = listening_on(listen)
+        listening_on(listen)
     except ValueError as error:
         raise UsageError(f"--listen {error}") from None
-    http = (
-        asked
-        if config.http is None
-        else replace(config.http, listen=asked.listen, hosts=config.http.hosts | asked.hosts)
-    )
-    return replace(config, http=http)

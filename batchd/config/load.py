@@ -53,10 +53,12 @@ class Config:
     """One checked config. `secrets` are the values that must never be shown; `params` hold them, definitions do not.
 
     `path` is the file as it was named, `folder` the whole path of where it is: what relative paths are relative to.
+    `state` is the folder for what the daemon keeps on disk.
     """
 
     path: Path
     folder: Path
+    state: Path
     settings: Settings
     jobs: tuple[JobDefinition, ...]
     store: DatabaseSettings
@@ -156,6 +158,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     return Config(
         path=path,
         folder=folder,
+        state=state,
         settings=settings,
         jobs=tuple(job.definition for job in complete),
         store=store,

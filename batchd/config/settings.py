@@ -88,6 +88,10 @@ class StoreSettings(Section):
     url_file: str | None = Field(None, description="File that holds the URL, instead of `url`.")
     pool_size: int = Field(8, ge=3, le=100, description="Connections of the daemon to the store.")
     connect_timeout: Positive = Field(timedelta(seconds=5), description="Longest wait for a connection.")
+    wait_at_start: Positive = Field(
+        timedelta(minutes=10),
+        description="How long a start waits for a store that does not answer; then it ends with exit code 69.",
+    )
     statement_timeout: Positive = Field(timedelta(seconds=30), description="Longest statement of batchd itself.")
     lock_timeout: Positive = Field(timedelta(seconds=5), description="Longest wait for a lock.")
 

@@ -18,6 +18,7 @@ A run that waits for its next attempt is `queued` with `attempt > 0`.
 from __future__ import annotations
 
 import enum
+from typing import assert_never
 
 
 class RunState(enum.StrEnum):
@@ -75,6 +76,21 @@ class CreatedBy(enum.StrEnum):
     JOB = "job"
     THEN = "then"
     MONITOR = "monitor"
+
+    def trigger(self, attempt: int) -> str:
+        """Return in one word of the log why an attempt of such a run began."""
+        if attempt > 1:
+            return "retry"
+        match self:
+            case CreatedBy.SCHEDULE:
+                return "schedule"
+            case CreatedBy.CATCH_UP:
+                return "catchup"
+            case CreatedBy.CLI:
+                return "manual"
+            case CreatedBy.API | CreatedBy.CLIENT | CreatedBy.SQL | CreatedBy.JOB | CreatedBy.THEN | CreatedBy.MONITOR:
+                return "api"
+        assert_never(self)
 
 
 EXTERNAL_KIND = "external"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,6 +34,7 @@ from batchd.jobs.failures import described
 from batchd.store.finish import Ending
 
 _RESULT_BYTES = 1_000_000
+_BEHIND_PAUSE = timedelta(seconds=15)
 
 _OUTCOMES = {
     StopReason.SHUTDOWN: AttemptOutcome.RELEASED,
@@ -46,12 +48,14 @@ _OUTCOMES = {
 class Catalog:
     """The kinds that this daemon knows, and how a run's stored params become whole again (secrets put back).
 
-    `knows_queue` says whether this daemon, or another one of the store, knows a queue.
+    `knows_queue` says whether this daemon, or another one of the store, knows a queue; `is_behind` whether the store
+    has a job as another config than this daemon's has it.
     """
 
     kinds: Mapping[str, Kind[Any]]
     resolve_params: Callable[[str | None, JsonObject], JsonObject]
     knows_queue: Callable[[str], bool]
+    is_behind: Callable[[str], bool] = lambda _job: False
 
 
 def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
@@ -77,6 +81,8 @@ def _executed(running: RunningAttempt, catalog: Catalog, around: Surroundings) -
     except LeaseLost:
         return _ending(running, AttemptOutcome.LOST)
     except ParamsInvalid as error:
+        if running.claim.job is not None and catalog.is_behind(running.claim.job):
+            return _left_to_others(running)
         quarantined = Decision(RunState.QUARANTINED, Reason.NOT_UNDERSTOOD, None)
         return Ending(running.claim, AttemptOutcome.FAILED, quarantined, None, described(error))
     except Discard as verdict:
@@ -113,6 +119,20 @@ def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], A
         raise ParamsInvalid(f"params of kind {claim.kind!r} are not understood: {faults}") from None
     except BatchdError as error:
         raise ParamsInvalid(error.message, hint=error.hint) from error
+
+
+def _left_to_others(running: RunningAttempt) -> Ending:
+    """Put the run off: a daemon with a newer config wrote its job, and can understand what this one cannot yet."""
+    said = "the job is of a newer config than this daemon's; another daemon may have it, or this one after a reload"
+    later = snoozed(_BEHIND_PAUSE)
+    return Ending(
+        running.claim,
+        AttemptOutcome.RELEASED,
+        later,
+        None,
+        AttemptError("ConfigBehind", said, None),
+        tuple(running.checkpointed),
+    )
 
 
 def _interrupted(running: RunningAttempt, reason: StopReason) -> Ending:

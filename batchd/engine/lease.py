@@ -29,6 +29,7 @@ class LeaseKeeper(Loop):
         super().__init__("lease-keeper", clock)
         self.state = "running"
         self.renewed_at = 0.0
+        self.config_error: str | None = None
         self._store = store
         self._terms = terms
         self._worker_id = worker_id
@@ -40,6 +41,11 @@ class LeaseKeeper(Loop):
         """Look for cancel requests at once."""
         if Topic.CANCEL in topics and self._in_hand.all():
             self.wake()
+
+    def beat_now(self) -> None:
+        """Renew, and say how the daemon is, at once. Any thread may call it."""
+        self._renew_at = self._clock.monotonic()
+        self.wake()
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Do what is due; an unreachable store is told once and tried again a second later."""
@@ -61,7 +67,7 @@ class LeaseKeeper(Loop):
 
     def _renew(self, attempts: tuple[RunningAttempt, ...]) -> None:
         asked_at = self._clock.monotonic()
-        workers.beat(self._store, self._worker_id, state=self.state)
+        workers.beat(self._store, self._worker_id, state=self.state, config_error=self.config_error)
         held = [attempt for attempt in attempts if attempt.stop_reason is not StopReason.LEASE_LOST]
         fences = {attempt.claim.run_id: attempt.claim.fence for attempt in held}
         renewal = leases.renew(self._store, fences, self._terms.length)

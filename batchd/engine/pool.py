@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +14,6 @@ from batchd.clock import Clock
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome
-from batchd.domain.job import JsonObject
 from batchd.domain.run import Reason, RunState
 from batchd.engine import attempt
 from batchd.engine.attempt import Catalog
@@ -24,14 +24,13 @@ from batchd.engine.lease import LeaseKeeper
 from batchd.engine.reaper import Reaper
 from batchd.engine.running import InHand, RunningAttempt
 from batchd.engine.settings import EngineSettings
+from batchd.engine.setup import EngineConfig, Setup, is_unused
 from batchd.engine.stopper import Stopper
-from batchd.engine.sweeper import Sweeper, sweepers
+from batchd.engine.sweeper import Sweeper
 from batchd.engine.worker import Dispatcher, Waiting, WorkerThreads
 from batchd.errors import BatchdError, StopReason
-from batchd.jobs.contract import Kind
 from batchd.loop import Loop
-from batchd.mail.delivery import MailSettings
-from batchd.store import known_names, leases, meta, workers
+from batchd.store import known_names, leases, meta, schedules, workers
 from batchd.store.finish import Ending
 from batchd.store.meta import RECORD, record_id
 from batchd.store.workers import WorkerIdentity
@@ -39,6 +38,7 @@ from batchd.telemetry.logs import get_logger
 from batchd.telemetry.meters import Meters
 
 _CANCEL_GRACE_SECONDS = 2.0
+_TELL_SECONDS = 1.0
 
 
 class Engine:
@@ -51,36 +51,33 @@ class Engine:
         *,
         store: Database,
         settings: EngineSettings,
-        kinds: Mapping[str, Kind[Any]],
-        databases: Mapping[str, Database],
-        resolve_params: Callable[[str | None, JsonObject], JsonObject],
-        mask: Callable[[Any], Any],
+        config: EngineConfig,
         worker: WorkerIdentity,
         clock: Clock,
-        mail: MailSettings | None = None,
         meters: Meters | None = None,
     ) -> None:
         self._meters = meters or Meters(())
-        self._mail = mail
         self._store = store
         self._settings = settings
-        self._databases = databases
-        self._catalog = Catalog(kinds, resolve_params, self._knows_queue)
-        self._mask = mask
+        self._config = config
         self._worker = worker
         self._clock = clock
         self._log = get_logger()
         self._in_hand = InHand(clock)
         self._waiting = Waiting(clock, settings.slots)
-        self._dispatcher = Dispatcher(store, settings, worker.id, self._waiting, self._in_hand, clock)
+        self._dispatcher = Dispatcher(
+            store, settings, worker.id, self._waiting, self._in_hand, clock, setup=self._current_setup
+        )
         self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
         self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock)
         self._stopper = Stopper(self._in_hand, clock)
         self._reaper = Reaper(store, settings.lease.length, settings.reap_every, self._in_hand, self._reaped, clock)
         self._fan_in = FanIn(store, self._dispatcher.wake, clock)
         self._threads = WorkerThreads(settings.slots, self._waiting, self._execute)
-        self._around: Surroundings | None = None
+        self._store_id = ""
+        self._setup: Setup | None = None
         self._sweepers: dict[str, Sweeper] = {}
+        self._retired: list[Sweeper] = []
 
     @property
     def is_alive(self) -> bool:
@@ -99,10 +96,11 @@ class Engine:
 
     def prepare(self) -> None:
         """Register the worker and take back what dead workers left behind; may be called again when that failed."""
-        store_id = meta.store_id(self._store)
-        self._around = Surroundings(self._store, store_id, self._databases, self._clock, self._mask, self._mail)
-        self._sweepers = sweepers({**self._databases, STORE: self._store}, self._store, store_id, self._clock)
-        self._sweepers[RECORD] = Sweeper(self._store, self._store, record_id(store_id), self._clock)
+        self._store_id = meta.store_id(self._store)
+        self._setup = self._setup_of(self._config)
+        self._sweepers = {name: self._sweeper(each) for name, each in self._config.databases.items()}
+        self._sweepers[STORE] = self._sweeper(self._store)
+        self._sweepers[RECORD] = Sweeper(self._store, self._store, record_id(self._store_id), self._clock)
         workers.register(self._store, self._worker, slots=self._settings.slots)
         self._keeper.renewed_at = self._clock.monotonic()
         self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
@@ -113,6 +111,41 @@ class Engine:
         self._threads.start()
         for loop in self._loops():
             loop.start()
+
+    def reconfigure(self, settings: EngineSettings, config: EngineConfig, commit: Callable[[], None]) -> None:
+        """Work by another config from now on; running attempts go on with theirs. Any thread, one at a time.
+
+        `commit` writes the config's jobs into the store; when it raises, nothing has changed. No run is claimed between
+        it and the swap, so that none is executed by another config than it was queued with.
+        """
+        with self._dispatcher.claiming:
+            commit()
+            before, self._config = self._config, config
+            self._setup = self._setup_of(config)
+            self._settings = settings
+            self._dispatcher.reconfigure(settings)
+        self._change_sweepers(before, config)
+        self._dispatcher.wake()
+
+    def say_config_error(self, error: str | None) -> None:
+        """Have the store know why the config was refused that this daemon was last asked to read; None: it was not."""
+        self._keeper.config_error = error
+        self._keeper.beat_now()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it was told to claim no runs."""
+        return self._dispatcher.is_quiet
+
+    def be_quiet(self, *, quiet: bool) -> None:
+        """Claim no more runs until told otherwise; what runs goes on. Any thread may call it."""
+        self._dispatcher.is_quiet = quiet
+        self._dispatcher.wake()
+
+    def oldest_turn(self) -> tuple[str, float]:
+        """Return which of the loops that turn every few seconds has not done so for longest, and since when."""
+        oldest: Loop = min((self._dispatcher, self._keeper), key=lambda loop: loop.turned_at)
+        return oldest.name, oldest.turned_at
 
     def wake(self, topics: frozenset[Topic]) -> None:
         """Look for runs or cancel requests at once. Any thread may call it."""
@@ -131,32 +164,77 @@ class Engine:
         for running in self._in_hand.all():
             running.tell_to_stop(StopReason.SHUTDOWN)
 
-    def stop(self, deadline: float) -> bool:
+    def stop(self, deadline: float, tell: Callable[[], None] = lambda: None) -> bool:
         """Wait for the running attempts, then end them; return whether all of them ended by `deadline` (monotonic).
 
-        What is still running at the end is given back, which the process must follow by ending at once.
+        `tell` is called about every second meanwhile, on this thread. What is still running at the end is given back,
+        which the process must follow by ending at once.
         """
         self._dispatcher.stop(min(deadline, self._clock.monotonic() + _CANCEL_GRACE_SECONDS))
         self._give_back(self._waiting.close())
         for running in self._in_hand.all():
             running.tell_to_stop(StopReason.SHUTDOWN)
         grace_ends = self._clock.monotonic() + self._settings.shutdown_grace.total_seconds()
-        if not self._in_hand.wait_until_empty(min(grace_ends, deadline)):
+        if not self._wait_until_empty(min(grace_ends, deadline), tell):
             self._stopper.force = True
             self._stopper.wake()
             last = min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline)
-            if not self._in_hand.wait_until_empty(last):
+            if not self._wait_until_empty(last, tell):
                 # One that has ended is the finisher's to record as it ended.
                 self._give_back([running for running in self._in_hand.all() if not running.is_ended])
                 self._in_hand.wait_until_empty(min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline))
         is_clean = not self._in_hand.all()
-        for loop in self._loops():
+        for loop in (*self._loops(), *self._retired):
             loop.request_stop()
         try:
             workers.beat(self._store, self._worker.id, state="stopped")
         except BatchdError as error:
             self._log.warning("store.unavailable", reason=str(error))
         return is_clean
+
+    def _wait_until_empty(self, deadline: float, tell: Callable[[], None]) -> bool:
+        while True:
+            tell()
+            until = min(deadline, self._clock.monotonic() + _TELL_SECONDS)
+            if self._in_hand.wait_until_empty(until):
+                return True
+            if self._clock.monotonic() >= deadline:
+                return False
+
+    def _current_setup(self) -> Setup:
+        assert self._setup
+        return self._setup
+
+    def _setup_of(self, config: EngineConfig) -> Setup:
+        around = Surroundings(self._store, self._store_id, config.databases, self._clock, config.mask, config.mail)
+        is_behind = functools.partial(self._is_behind, config.definitions)
+        return Setup(Catalog(config.kinds, config.resolve_params, self._knows_queue, is_behind), around)
+
+    def _sweeper(self, database: Database) -> Sweeper:
+        return Sweeper(database, self._store, self._store_id, self._clock)
+
+    def _change_sweepers(self, before: EngineConfig, after: EngineConfig) -> None:
+        """Give each new pool a sweeper; that of a pool which is no longer of the config closes it when it is unused."""
+        self._retired = [sweeper for sweeper in self._retired if sweeper.is_alive]
+        gone = {name: each for name, each in before.databases.items() if after.databases.get(name) is not each}
+        new = {name: each for name, each in after.databases.items() if before.databases.get(name) is not each}
+        current = dict(self._sweepers)
+        for name, database in gone.items():
+            retired = current.pop(name)
+            self._retired.append(retired)
+            retired.retire(functools.partial(is_unused, database, self._in_hand))
+        for name, database in new.items():
+            current[name] = self._sweeper(database)
+            current[name].start()
+        self._sweepers = current  # in one step: other threads go through it
+
+    def _is_behind(self, definitions: Mapping[str, str], job: str) -> bool:
+        """Return whether the store has the job as another config has it; so it may be when the store is away."""
+        try:
+            stored = schedules.definition_hash(self._store, job)
+        except BatchdError:
+            return True
+        return stored is not None and stored != definitions.get(job)
 
     def _loops(self) -> tuple[Loop, ...]:
         return (
@@ -190,7 +268,8 @@ class Engine:
 
     def _execute(self, running: RunningAttempt) -> None:
         """Execute one attempt on a worker thread."""
-        assert self._around
+        setup = running.setup
+        assert setup
         claim = running.claim
         started = self._clock.monotonic()
         running.start(started)
@@ -199,7 +278,7 @@ class Engine:
             fire = claim.scheduled_for and claim.scheduled_for.isoformat().replace("+00:00", "Z")
             self._log.info("run.started", kind=claim.kind, scheduled_for=fire, lag_s=round(lag, 3))
             self._meters.started(lag)
-            ending = attempt.execute(running, self._catalog, self._around)
+            ending = attempt.execute(running, setup.catalog, setup.around)
             running.is_ended = True
             duration = round(self._clock.monotonic() - started, 3)
             self._tell(ending, duration)
@@ -235,14 +314,16 @@ class Engine:
 
     def _recorded(self, ending: Ending) -> None:
         """Follow up on a recorded ending, on the finisher's thread."""
-        assert self._around
         self._count(ending)
         if ending.decision.state is RunState.CANCELLED and ending.outcome is not AttemptOutcome.CANCELLED:
             self._log.info("run.cancelled", run_id=ending.claim.run_id, job=ending.claim.job)
         if ending.decision.state is RunState.SUCCEEDED:
             for name in ending.checkpointed:
                 key = record_key if name == RECORD else checkpoint_key
-                self._sweepers[name].forget(key(self._around.store_id, ending.claim))
+                # None: the database has left the config meanwhile. It is looked through should it come back.
+                sweeper = self._sweepers.get(name)
+                if sweeper is not None:
+                    sweeper.forget(key(self._store_id, ending.claim))
         if ending.decision.state is RunState.QUEUED:
             self._dispatcher.wake()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from batchd.clock import Clock
 from batchd.db.engine import Database, Interrupts
@@ -12,12 +13,19 @@ from batchd.errors import RunInterrupted, StopReason
 from batchd.store.claims import Claim
 from batchd.store.leases import Progress
 
+if TYPE_CHECKING:
+    from batchd.engine.setup import Setup
+
 
 class RunningAttempt:
-    """One claimed run on its way through the engine. Any thread may call any method."""
+    """One claimed run on its way through the engine. Any thread may call any method.
 
-    def __init__(self, claim: Claim, *, trusted_until: float, claimed_at: float) -> None:
+    `setup` is what of the config it works with, from its claim to its end, whatever is reloaded meanwhile.
+    """
+
+    def __init__(self, claim: Claim, *, trusted_until: float, claimed_at: float, setup: Setup | None = None) -> None:
         self.claim = claim
+        self.setup = setup
         self.interrupts = Interrupts()
         self.claimed_at = claimed_at
         self.trusted_until = trusted_until

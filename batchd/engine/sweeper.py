@@ -9,7 +9,7 @@ A database that does not answer waits for its turn, and holds nothing else up.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from batchd.clock import Clock
@@ -23,6 +23,7 @@ from batchd.store.checkpoints import CheckpointKey
 
 _SWEEP_EVERY = timedelta(hours=1)
 _TRY_AGAIN = timedelta(minutes=1)
+_LOOK_AGAIN = timedelta(seconds=1)
 _CHUNK = 500
 _MOST_WAITING = 10_000
 
@@ -38,6 +39,12 @@ class Sweeper(Loop):
         self._lock = threading.Lock()
         self._done_with: dict[int, CheckpointKey] = {}
         self._sweep_at: float | None = None
+        self._is_unused: Callable[[], bool] | None = None
+
+    def retire(self, is_unused: Callable[[], bool]) -> None:
+        """Close the database, and end, as soon as nobody uses it any more: it has left the config. Any thread."""
+        self._is_unused = is_unused
+        self.wake()
 
     def forget(self, key: CheckpointKey) -> None:
         """Remove the checkpoint of a run that succeeded, some time soon. Any thread may call it."""
@@ -55,9 +62,20 @@ class Sweeper(Loop):
                 checkpoints.forget(self._database, key)
                 with self._lock:
                     self._done_with.pop(key.run_id, None)
+            if self._is_unused is not None:
+                return self._close_if_unused(self._is_unused)
             return self._sweep_if_due()
         except (DatabaseUnavailable, LockTimeout, StatementCancelled):
+            if self._is_unused is not None:  # what is left behind is found should the database come back
+                return self._close_if_unused(self._is_unused)
             return _TRY_AGAIN  # others tell that the database is away; nothing is urgent here
+
+    def _close_if_unused(self, is_unused: Callable[[], bool]) -> timedelta:
+        if is_unused():
+            self._database.close()
+            self._log.info("database.closed", database=self._database.name)
+            self.request_stop()
+        return _LOOK_AGAIN
 
     def _sweep_if_due(self) -> timedelta:
         monotonic = self._clock.monotonic()
@@ -100,8 +118,3 @@ class Sweeper(Loop):
             with self._database.writing() as connection:
                 for name in tables[run_id]:
                     drop_staging(connection, name)
-
-
-def sweepers(databases: Mapping[str, Database], store: Database, store_id: str, clock: Clock) -> dict[str, Sweeper]:
-    """Return a sweeper for each database, by its name."""
-    return {name: Sweeper(database, store, store_id, clock) for name, database in databases.items()}

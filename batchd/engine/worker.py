@@ -12,6 +12,7 @@ from batchd.clock import Clock
 from batchd.db.engine import Database
 from batchd.engine.running import InHand, RunningAttempt
 from batchd.engine.settings import EngineSettings
+from batchd.engine.setup import Setup
 from batchd.errors import BatchdError
 from batchd.loop import Loop
 from batchd.store import claims
@@ -122,9 +123,22 @@ class Dispatcher(Loop):
     """Claims runs for the worker threads; sleeps until a thread is free and something is, or comes to be, claimable."""
 
     def __init__(
-        self, store: Database, settings: EngineSettings, worker_id: str, waiting: Waiting, in_hand: InHand, clock: Clock
+        self,
+        store: Database,
+        settings: EngineSettings,
+        worker_id: str,
+        waiting: Waiting,
+        in_hand: InHand,
+        clock: Clock,
+        *,
+        setup: Callable[[], Setup] | None = None,
     ) -> None:
         super().__init__("dispatcher", clock)
+        self.claiming = threading.Lock()
+        """Held while runs are claimed: whoever has it changes jobs and setup without a claim in between."""
+
+        self.is_quiet = False
+        self._setup = setup
         self._store = store
         self._settings = settings
         self._worker_id = worker_id
@@ -145,7 +159,7 @@ class Dispatcher(Loop):
         self._unreturned += self._waiting.take_back_stale()
         self.give_back(self._unreturned)
         self._unreturned = []
-        wanted = self._waiting.wanted()
+        wanted = 0 if self.is_quiet else self._waiting.wanted()
         if wanted <= 0:
             return timedelta(seconds=_START_WITHIN_SECONDS) if self._waiting.count() else _LOOK_AT_LEAST_EVERY
         wanted = min(wanted, _MOST_AHEAD)
@@ -163,6 +177,11 @@ class Dispatcher(Loop):
         # the rates are looked for.
         return min(expected, _LOOK_AT_LEAST_EVERY) if expected else self._blocked_pause
 
+    def reconfigure(self, settings: EngineSettings) -> None:
+        """Claim by other limits from the next claim on."""
+        self._settings = settings
+        self._blocked_pause = blocked_pause(settings)
+
     def give_back(self, attempts: list[RunningAttempt]) -> None:
         """Release claims that no thread has taken up."""
         if attempts:
@@ -179,33 +198,43 @@ class Dispatcher(Loop):
             self._log.info("run.lost", runs=list(orphans))
 
     def _claim(self, limit: int) -> int:
+        with self.claiming:
+            return self._claim_now(limit)
+
+    def _claim_now(self, limit: int) -> int:
         asked_at = self._clock.monotonic()
-        lease = self._settings.lease
         settings = self._settings
+        lease = settings.lease
         request = claims.ClaimRequest(
-            self._worker_id, limit, lease.length, self._room(), settings.rules, settings.queue_order, self._random
+            self._worker_id,
+            limit,
+            lease.length,
+            self._room(settings),
+            settings.rules,
+            settings.queue_order,
+            self._random,
         )
         try:
             claimed = claims.claim(self._store, request)
         except BatchdError:
             self._has_lost_track = True
             raise
+        setup = None if self._setup is None else self._setup()
         attempts = [
-            RunningAttempt(claim, trusted_until=lease.trusted_until(asked_at), claimed_at=asked_at) for claim in claimed
+            RunningAttempt(claim, trusted_until=lease.trusted_until(asked_at), claimed_at=asked_at, setup=setup)
+            for claim in claimed
         ]
         self._in_hand.add(attempts)
         self._waiting.put(attempts)
         return len(attempts)
 
-    def _room(self) -> dict[str, int]:
+    def _room(self, settings: EngineSettings) -> dict[str, int]:
         counts = self._in_hand.count_by_queue()
-        room = {
-            queue: limit - counts.get(queue, 0) for queue, limit in self._settings.queues.items() if limit is not None
-        }
+        room = {queue: limit - counts.get(queue, 0) for queue, limit in settings.queues.items() if limit is not None}
         # Nothing of a shared limit ahead of need: what one daemon holds back, another could begin, and a start counts
         # in a rate's window from its claim.
         idle = self._waiting.idle()
-        shared = (queue for queue, rules in self._settings.rules.items() if rules.is_shared)
+        shared = (queue for queue, rules in settings.rules.items() if rules.is_shared)
         return room | {queue: min(room.get(queue, idle), idle) for queue in shared}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.executors.base import BaseExecutor
@@ -24,8 +25,9 @@ from apscheduler.triggers.base import BaseTrigger
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.errors import BatchdError
+from batchd.errors import BatchdError, DatabaseUnavailable, LockTimeout, StatementCancelled
 from batchd.store import planning
+from batchd.store.planning import NextFire
 from batchd.telemetry.logs import get_logger
 from batchd.telemetry.thinning import Thinning
 
@@ -33,22 +35,52 @@ LONGEST_WAIT = timedelta(seconds=15)
 _SHORTEST_WAIT = timedelta(milliseconds=50)
 _FIRST_BACKOFF = timedelta(seconds=1)
 _STEP_NOTICED = timedelta(seconds=1)
+_STORE_AWAY = (DatabaseUnavailable, LockTimeout, StatementCancelled)
 
 Plan = Callable[[Sequence[str], datetime, Callable[[], bool]], None]
 """Plans the schedules that are due at the moment, as long as the third argument says yes."""
 
 
-class AlarmClock:
-    """Calls `plan` in its own thread whenever schedules are due. Any thread may call its methods."""
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How the passes went: what the watchdog and the status line are fed with.
 
-    def __init__(self, store: Database, plan: Plan, clock: Clock) -> None:
-        self._scheduler = _GuardedScheduler(_ScheduleJobStore(store, clock), plan, clock)
+    `last_at` is when the last one that succeeded began, None before the first; `next_fire` what it found to be next.
+    `failing_since` (monotonic seconds) is set while they fail; `is_store_away` when that is an outage of the store.
+    `sound_since` is since when they succeed.
+    """
+
+    last_at: datetime | None = None
+    next_fire: NextFire | None = None
+    failing_since: float | None = None
+    is_store_away: bool = False
+    sound_since: float | None = None
+
+
+class AlarmClock:
+    """Calls `plan` in its own thread whenever schedules are due. Any thread may call its methods.
+
+    `on_turn` is called on that thread in the course of each pass, whatever becomes of it, and at least every
+    `longest_wait`.
+    """
+
+    def __init__(
+        self,
+        store: Database,
+        plan: Plan,
+        clock: Clock,
+        *,
+        on_turn: Callable[[], None] = lambda: None,
+        longest_wait: timedelta = LONGEST_WAIT,
+    ) -> None:
+        longest_wait = min(longest_wait, LONGEST_WAIT)
+        self._scheduler = _GuardedScheduler(_ScheduleJobStore(store, clock), plan, clock, on_turn, longest_wait)
         self._clock = clock
 
     @property
-    def last_pass_at(self) -> datetime | None:
-        """When the last pass that succeeded began, or None before the first."""
-        return self._scheduler.last_pass_at
+    def passes(self) -> Passes:
+        """How the passes went up to now."""
+        return self._scheduler.passes
 
     @property
     def last_pass_end(self) -> float:
@@ -132,8 +164,8 @@ class _ScheduleJobStore(BaseJobStore):  # type: ignore[misc]
     def get_next_run_time(self) -> datetime | None:
         return None  # the guard asks after the planner has moved `next_run_at`
 
-    def next_wake_at(self) -> datetime | None:
-        return planning.next_wake_at(self._store)
+    def next_fire(self) -> NextFire | None:
+        return planning.next_fire(self._store)
 
     def raise_failure(self) -> None:
         failure, self.failure = self.failure, None
@@ -180,7 +212,16 @@ class _Collector(BaseExecutor):  # type: ignore[misc]
 class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
     """A BackgroundScheduler whose loop nothing ends but `end`."""
 
-    def __init__(self, job_store: _ScheduleJobStore, plan: Plan, clock: Clock) -> None:
+    def __init__(
+        self,
+        job_store: _ScheduleJobStore,
+        plan: Plan,
+        clock: Clock,
+        on_turn: Callable[[], None],
+        longest_wait: timedelta,
+    ) -> None:
+        self._on_turn = on_turn
+        self._longest_wait = longest_wait
         self._schedule_store = job_store
         self._collector = _Collector()
         self._plan = plan
@@ -188,8 +229,8 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
         self._failures = 0
         self._thinning = Thinning()
         self._log = get_logger(loop="scheduler")
-        self.last_pass_at: datetime | None = None
         self.last_pass_end = 0.0
+        self.passes = Passes()
         super().__init__(
             timezone=UTC, jobstores={"default": job_store}, executors={"default": self._collector}, daemon=True
         )
@@ -212,13 +253,22 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
         if self.state != STATE_RUNNING:
             return None
         now = self._clock.now()
+        self._on_turn()
         try:
             wait = self._pass(now)
         except Exception as error:  # noqa: BLE001 (the loop's boundary: nothing may end it)
             self._failures += 1
+            self.passes = replace(
+                self.passes,
+                failing_since=self.passes.failing_since or self._clock.monotonic(),
+                is_store_away=isinstance(error, _STORE_AWAY),
+                sound_since=None,
+            )
+            self._on_turn()
             if self._thinning.failed(self._clock.monotonic()):
                 self._tell(error)
-            return float(min(_FIRST_BACKOFF * 2 ** min(self._failures - 1, 10), LONGEST_WAIT).total_seconds())
+            return float(min(_FIRST_BACKOFF * 2 ** min(self._failures - 1, 10), self._longest_wait).total_seconds())
+        self._on_turn()
         if self._thinning.recovered(self._clock.monotonic()) is not None:
             self._log.info("scheduler.recovered", failures=self._failures)
             self._failures = 0
@@ -232,19 +282,24 @@ class _GuardedScheduler(BackgroundScheduler):  # type: ignore[misc]
             self._log.error("scheduler.pass_failed", failures=self._failures, exc_info=error)
 
     def _pass(self, now: datetime) -> timedelta:
-        if self.last_pass_at is not None and now < self.last_pass_at - _STEP_NOTICED:
-            self._log.warning("scheduler.clock_stepped", back_seconds=(self.last_pass_at - now).total_seconds())
+        last = self.passes.last_at
+        if last is not None and now < last - _STEP_NOTICED:
+            self._log.warning("scheduler.clock_stepped", back_seconds=(last - now).total_seconds())
         self._collector.take()  # what an interrupted pass left is still due, and comes again
         super()._process_jobs()
         self._schedule_store.raise_failure()
         ids = self._collector.take()
         if ids:
-            self._plan(ids, now, lambda: bool(self.state == STATE_RUNNING))
-        self.last_pass_at = now
+            self._plan(ids, now, self._may_go_on)
         self.last_pass_end = self._clock.monotonic()
-        next_wake = self._schedule_store.next_wake_at()
-        if next_wake is None:
-            return LONGEST_WAIT
+        coming = self._schedule_store.next_fire()
+        self.passes = Passes(now, coming, sound_since=self.passes.sound_since or self.last_pass_end)
+        if coming is None:
+            return self._longest_wait
         # What is due still is in another daemon's hands: give it a moment.
         shortest = _SHORTEST_WAIT if ids else timedelta(0)
-        return min(max(next_wake - self._clock.now(), shortest), LONGEST_WAIT)
+        return min(max(coming.at - self._clock.now(), shortest), self._longest_wait)
+
+    def _may_go_on(self) -> bool:
+        self._on_turn()
+        return bool(self.state == STATE_RUNNING)

@@ -20,11 +20,11 @@ class Pruner(Loop):
     def __init__(self, store: Database, retention: Retention, clock: Clock) -> None:
         super().__init__("pruner", clock)
         self._store = store
-        self._retention = retention
+        self.retention = retention
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Remove one chunk of each sort."""
-        removed = history.prune(self._store, self._retention)
+        removed = history.prune(self._store, self.retention)
         if removed.rows:
             self._log.info("history.pruned", runs=removed.runs, events=removed.events, workers=removed.workers)
         for name, events in removed.unread.items():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.scheduler.apscheduler_bridge import AlarmClock
+from batchd.scheduler.apscheduler_bridge import LONGEST_WAIT, AlarmClock, Passes
 from batchd.scheduler.planner import Planner
 from batchd.scheduler.pruner import Pruner
 from batchd.store.history import Retention
@@ -23,7 +23,11 @@ class SchedulerSettings:
 
 
 class Scheduler:
-    """Plans runs from `start` until `pause` or `stop`. `wake` may be called from any thread."""
+    """Plans runs from `start` until `pause` or `stop`. `wake` may be called from any thread.
+
+    `on_turn` is called on the scheduling loop's own thread, at least every `longest_wait`: who feeds a watchdog there
+    proves that the loop turns.
+    """
 
     name = "scheduler"
 
@@ -34,10 +38,12 @@ class Scheduler:
         clock: Clock,
         *,
         on_planned: Callable[[], None] | None = None,
+        on_turn: Callable[[], None] = lambda: None,
+        longest_wait: timedelta = LONGEST_WAIT,
         meters: Meters | None = None,
     ) -> None:
         self._planner = Planner(store, on_planned, meters)
-        self._alarm = AlarmClock(store, self._planner.plan, clock)
+        self._alarm = AlarmClock(store, self._planner.plan, clock, on_turn=on_turn, longest_wait=longest_wait)
         self._pruner = Pruner(store, settings.retention, clock)
 
     @property
@@ -48,7 +54,17 @@ class Scheduler:
     @property
     def last_pass_at(self) -> datetime | None:
         """When the last pass that succeeded began, or None before the first; for health."""
-        return self._alarm.last_pass_at
+        return self._alarm.passes.last_at
+
+    @property
+    def passes(self) -> Passes:
+        """How the scheduling loop's passes went; for health and the status line."""
+        return self._alarm.passes
+
+    def reconfigure(self, settings: SchedulerSettings) -> None:
+        """Keep history by other rules from now on, and look at once at the schedules as they are now."""
+        self._pruner.retention = settings.retention
+        self._alarm.wake()
 
     @property
     def last_pass_end(self) -> float:

@@ -31,7 +31,7 @@ from batchd.db.engine import Database
 from batchd.db.storable import storable_text
 from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, in_turn
-from batchd.domain.run import Reason, RunState
+from batchd.domain.run import CreatedBy, Reason, RunState
 from batchd.store import outbox
 from batchd.store.limits import Limits, is_anything_parked
 from batchd.store.schema import attempts, runs
@@ -66,10 +66,18 @@ class Claim:
     is_waited_for: bool = False
     """Whether other runs may wait for its mutex or its key."""
 
+    trigger: str = "schedule"
+    """Why the attempt began, in a word of the log: schedule, manual, catchup, retry or api."""
+
     @property
     def log_fields(self) -> dict[str, JsonValue]:
         """What every log line of the run carries, from whatever thread."""
-        return {"run_id": self.run_id, "job": self.job or self.kind, "attempt": self.attempt}
+        return {
+            "run_id": self.run_id,
+            "job": self.job or self.kind,
+            "attempt": self.attempt,
+            "trigger": self.trigger,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +275,7 @@ def _take(
             runs.c.timeout_seconds,
             runs.c.mutex,
             runs.c.limit_key,
+            runs.c.created_by,
         )
     ).all()
     if len(taken) < len(chosen):
@@ -329,6 +338,7 @@ def _claim_of(row: Row[Any]) -> Claim:
         available_at=row.available_at,
         timeout=None if row.timeout_seconds is None else timedelta(seconds=row.timeout_seconds),
         is_waited_for=row.mutex is not None or row.limit_key is not None,
+        trigger=CreatedBy(row.created_by).trigger(row.attempt),
     )
 
 

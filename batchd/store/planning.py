@@ -58,6 +58,14 @@ class Planned:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NextFire:
+    """The next fire of all schedules."""
+
+    job: str
+    at: datetime
+
+
 @dataclass(slots=True)
 class _Batch:
     """What the transaction is going to write."""
@@ -77,13 +85,14 @@ def due_schedule_ids(database: Database, now: datetime) -> tuple[str, ...]:
         return tuple(connection.execute(statement.order_by(schedules.c.next_run_at)).scalars())
 
 
-def next_wake_at(database: Database) -> datetime | None:
-    """Return when the next schedule is due, or None when none ever will be."""
+def next_fire(database: Database) -> NextFire | None:
+    """Return which schedule is due next, and when; None when none ever will be."""
+    statement = select(schedules.c.id, schedules.c.next_run_at).where(
+        _plannable(), schedules.c.next_run_at.is_not(None)
+    )
     with database.reading() as connection:
-        moment: datetime | None = connection.execute(
-            select(func.min(schedules.c.next_run_at, type_=schedules.c.next_run_at.type)).where(_plannable())
-        ).scalar_one()
-    return moment
+        row = connection.execute(statement.order_by(schedules.c.next_run_at).limit(1)).one_or_none()
+    return None if row is None else NextFire(row.id, row.next_run_at)
 
 
 def add_due(database: Database, ids: Sequence[str], now: datetime) -> Planned:

@@ -163,6 +163,7 @@ class WorkerView:
     started_at: datetime
     heartbeat_at: datetime
     heartbeat_age_seconds: float
+    config_error: str | None
 
     @property
     def is_alive(self) -> bool:

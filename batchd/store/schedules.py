@@ -6,7 +6,7 @@ A job that left the config keeps its row and its runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -76,6 +76,21 @@ def reconcile(database: Database, definitions: Sequence[JobDefinition], now: dat
         unchanged=found.unchanged,
         invalid=tuple(row["id"] for row in new_rows + retimed_rows if row["error"] is not None),
     )
+
+
+def definition_hash(database: Database, job: str) -> str | None:
+    """Return the hash of the job as the config that was last taken over has it; None for a job that it has not."""
+    statement = select(schedules.c.definition_hash).where(schedules.c.id == job, schedules.c.removed_at.is_(None))
+    with database.reading() as connection:
+        return connection.execute(statement).scalar_one_or_none()
+
+
+def next_runs(database: Database, jobs: Collection[str]) -> dict[str, datetime | None]:
+    """Return when each of the jobs fires next; None for one that only a trigger runs."""
+    statement = select(schedules.c.id, schedules.c.next_run_at)
+    with database.reading() as connection:
+        found = connection.execute(statement.where(database.dialect.is_among(schedules.c.id, sorted(jobs)))).all()
+    return {row.id: row.next_run_at for row in found}
 
 
 def _compare(connection: Connection, definitions: Sequence[JobDefinition], now: datetime) -> _Differences:

@@ -33,7 +33,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 10
 """The version of the tables below; the migrations up to this number make them."""
 
 metadata = MetaData(
@@ -379,8 +379,9 @@ workers = Table(
     Column("state", String, nullable=False),
     Column("started_at", UtcTimestamp, nullable=False),
     Column("heartbeat_at", UtcTimestamp, nullable=False),
+    Column("config_error", Text),
     CheckConstraint("state IN ('running', 'draining', 'stopped')", name="state"),
-    comment="Daemons. process_started: clock ticks since boot, from /proc/PID/stat, which tells a reused pid apart.",
+    comment="Daemons. process_started: ticks since boot, tell reused pids apart; config_error: of a refused reload.",
 )
 
 catalog = Table(

@@ -36,7 +36,21 @@ EVENTS: Mapping[str, EventSpec] = {
     "command.output_cut": EventSpec(
         "of {lines} lines of output the first are logged", "The run's result has the last ones."
     ),
+    "config.needs_restart": EventSpec(
+        "of the changed config {keys} takes effect at the next start", "All else of it is taken over."
+    ),
+    "config.rejected": EventSpec(
+        "the changed config is refused, the old one holds: {reason}", "Asked for by a SIGHUP or `batchd reload`."
+    ),
+    "config.reloaded": EventSpec(
+        "added: {added}; changed: {changed}; removed: {removed}; settings: {settings}", "A changed config holds."
+    ),
     "config.warning": EventSpec("{problem}", "The config works, but somebody should look at this."),
+    "control.broken_off": EventSpec("whoever asked has gone: {reason}", "What was asked for is done all the same."),
+    "control.denied": EventSpec("somebody without the right asked", "Over the control socket."),
+    "control.unavailable": EventSpec(
+        "no control socket: {reason}", "`batchd reload` cannot ask; SIGHUP does the same."
+    ),
     "csv_import.file_failed": EventSpec("{file} failed: {reason}", "A bad file; the run goes on with the next."),
     "csv_import.files_left": EventSpec("{files} files of {path} are left for later", "Not settled yet, or too many."),
     "csv_import.format": EventSpec(
@@ -44,6 +58,9 @@ EVENTS: Mapping[str, EventSpec] = {
     ),
     "csv_import.imported": EventSpec("{file} is imported, {rejected} records rejected", "The end of one file."),
     "csv_import.resumed": EventSpec("{file} goes on from line {line}", "An earlier attempt came so far."),
+    "database.closed": EventSpec("{database} is closed", "It left the config, and nobody uses it any more."),
+    "dump.run": EventSpec("run {run_id} of {job} is busy for {busy_s} s", "In hand when SIGUSR1 came."),
+    "dump.thread": EventSpec("thread {thread}", "With its `stack`, when SIGUSR1 came."),
     "fan_out.completed": EventSpec(
         "all children of run {run_id} are final: {children}", "Its counts are in its result; `on_complete` is queued."
     ),
@@ -136,8 +153,10 @@ EVENTS: Mapping[str, EventSpec] = {
     "schedules.reconciled": EventSpec(
         "{added} added, {changed} changed, {removed} removed, {unchanged} as before", "The config became rows."
     ),
+    "service.claiming_again": EventSpec("claims runs again", "A second SIGUSR2."),
     "service.draining": EventSpec("stopping; runs still at work: {runs}", "No more planning or claiming."),
     "service.failed": EventSpec("cannot go on: {reason}", "The process ends with `exit_code`."),
+    "service.quiet": EventSpec("claims no more runs", "SIGUSR2; what runs goes on, a second one ends it."),
     "service.ready": EventSpec("ready with {jobs} jobs", "Planning and executing."),
     "service.starting": EventSpec("starting on {store}", "The config is right."),
     "service.stop_forced": EventSpec(
@@ -165,6 +184,12 @@ EVENTS: Mapping[str, EventSpec] = {
         "job {job}: {reason}", "A team's own function cannot be called; the job's runs fail until that is mended."
     ),
     "walk.index_missing": EventSpec("no index serves the order of {rows} by {key}", "Each batch reads too much."),
+    "watchdog.late": EventSpec(
+        "the scheduling loop gave no sign of life for {age_s} s", "At `limit_s` systemd would have killed the daemon."
+    ),
+    "watchdog.withheld": EventSpec(
+        "systemd gets no sign of life: {reason}", "It will kill the daemon, with all stacks in the journal."
+    ),
     "worker.dead_found": EventSpec("took back what dead workers left: {runs}", "Proved by pid, or by SQLite's lock."),
     "worker.registered": EventSpec("worker {worker} with {slots} threads", "This daemon's row in batchd_workers."),
 }

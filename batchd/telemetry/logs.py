@@ -21,7 +21,9 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from batchd import __version__
 from batchd.clock import SystemClock
+from batchd.systemd import is_journal, journal
 from batchd.telemetry.events import fields_in_message, message_of
+from batchd.telemetry.fingerprint import fingerprint
 from batchd.telemetry.masking import Masker
 
 LineSink = Callable[[EventDict], None]
@@ -33,6 +35,9 @@ _LONGEST_STACK = 16_000
 _LONGEST_PART = 1_000
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _FIRST = ("ts", "level", "event", "msg")
+
+LOG_SCHEMA = 1
+"""The `schema` of every line: grows when a field is renamed, removed or gets another meaning; new ones may come."""
 
 
 def get_logger(**fields: Any) -> FilteringBoundLogger:
@@ -47,12 +52,17 @@ def configure_logging(
     secrets: Collection[str],
     sink: LineSink | None = None,
     stream: TextIO | None = None,
+    instance: str | None = None,
 ) -> None:
-    """Send every log line of the process to `stream` (stdout) and, masked, to `sink`. Main thread, once at start."""
+    """Send every log line of the process to `stream` (stdout) and, masked, to `sink`.
+
+    `instance` tells this process from every other one in each line. Called again, it takes effect with the next line,
+    whatever thread logs it. Where stdout is systemd's journal, a line goes there as an entry with fields.
+    """
     out = sys.stdout if stream is None else stream
     as_json = log_format == "json" or (log_format == "auto" and not out.isatty())
     numeric = logging.getLevelNamesMapping()[level.upper()]
-    pipe = _Pipe(out, Masker(secrets), sink, as_json=as_json)
+    pipe = _Pipe(out, Masker(secrets), sink, as_json=as_json, instance=instance)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _level, _error, pipe],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
@@ -68,18 +78,23 @@ def configure_logging(
 class _Pipe:
     """The last processor: completes, masks, renders and writes one line."""
 
-    def __init__(self, out: TextIO, masker: Masker, sink: LineSink | None, *, as_json: bool) -> None:
+    def __init__(
+        self, out: TextIO, masker: Masker, sink: LineSink | None, *, as_json: bool, instance: str | None
+    ) -> None:
         self._out = out
         self._masker = masker
         self._sink = sink
         self._as_json = as_json
         self._clock = SystemClock()
-        self._prefixed = _is_journal(out)
+        self._prefixed = _goes_to_journal(out)
+        self._journal = journal() if self._prefixed else None
         self._bound = {
             "service": "batchd",
             "version": __version__,
+            **({} if instance is None else {"instance": instance}),
             "host": platform.node(),
             "pid": os.getpid(),
+            "schema": LOG_SCHEMA,
         }
         self._bound_json = _json(self._bound)[1:]
 
@@ -97,16 +112,20 @@ class _Pipe:
         line, text = _bounded({**fixed, **self._masker.masked(line)})
         if self._sink is not None and "run_id" in line:
             self._sink(line)
+        shown = f"{text[:-1]},{self._bound_json}" if self._as_json else _readable(line, now)
+        if self._journal is None or not self._journal.send(_entry(line, shown)):
+            self._write(line, shown, now)
+        raise structlog.DropEvent
+
+    def _write(self, line: EventDict, shown: str, now: datetime) -> None:
         prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
         # A log that cannot be written (a closed pipe, a full disk) must not stop the work.
         with contextlib.suppress(OSError, ValueError):
             try:
-                shown = f"{text[:-1]},{self._bound_json}" if self._as_json else _readable(line, now)
                 self._out.write(f"{prefix}{shown}\n")
             except UnicodeEncodeError:  # stdout is not UTF-8, or the text holds half a surrogate pair
                 self._out.write(f"{prefix}{self._in_ascii(line, now)}\n")
             self._out.flush()
-        raise structlog.DropEvent
 
     def _in_ascii(self, line: EventDict, now: datetime) -> str:
         if self._as_json:
@@ -154,7 +173,22 @@ def _error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     if isinstance(error, BaseException):
         stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
         event["error"] = {"type": type(error).__name__, "message": str(error), "stack": stack}
+    told = event.get("error")
+    if isinstance(told, dict) and "type" in told:
+        said = str(told.get("message") or "")
+        event["error"] = {**told, "fingerprint": fingerprint(str(told["type"]), said, told.get("stack"))}
     return event
+
+
+def _entry(line: EventDict, shown: str) -> dict[str, object]:
+    """Return the line as an entry of the journal; what somebody may search for has a field of its own."""
+    searchable = {"BATCHD_EVENT": "event", "BATCHD_JOB": "job", "BATCHD_RUN_ID": "run_id", "BATCHD_ATTEMPT": "attempt"}
+    return {
+        "MESSAGE": shown,
+        "PRIORITY": _PRIORITIES[line["level"]],
+        "SYSLOG_IDENTIFIER": "batchd",
+        **{name: line[key] for name, key in searchable.items() if line.get(key) is not None},
+    }
 
 
 def _cut(value: Any) -> Any:
@@ -182,11 +216,8 @@ def _flat(key: str, value: Any) -> str:
     return " ".join(f"{name}={inner}" for name, inner in plain)
 
 
-def _is_journal(out: TextIO) -> bool:
-    """Return whether the stream goes straight to systemd's journal (systemd.exec(5), $JOURNAL_STREAM)."""
-    given = os.environ.get("JOURNAL_STREAM", "")
+def _goes_to_journal(out: TextIO) -> bool:
     try:
-        status = os.fstat(out.fileno())
+        return is_journal(out.fileno())
     except (OSError, ValueError):
         return False
-    return given == f"{status.st_dev}:{status.st_ino}"

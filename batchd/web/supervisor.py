@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -56,11 +56,19 @@ class Ends:
         return self.control.fileno(), self.questions.fileno(), self.pulse.descriptor, self.listener.fileno()
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How a later server is executed: its command line, which gets four descriptors more, and its environment."""
+
+    command: Sequence[str]
+    environ: Mapping[str, str]
+
+
 class Supervisor:
     """Starts the server, starts another one when it dies, and ends it. `start` comes before any thread is made.
 
-    `serve` serves in the forked process until the control socket ends. `again` is the command line of a later server;
-    it gets four descriptors.
+    `serve` serves in the forked process until the control socket ends. `again` says how a later server is
+    executed.
     """
 
     def __init__(
@@ -68,7 +76,7 @@ class Supervisor:
         listen: Listen,
         listener: socket.socket,
         serve: Callable[[Ends], None],
-        again: Sequence[str],
+        again: Again,
         clock: Clock,
     ) -> None:
         self._listen = listen
@@ -199,7 +207,10 @@ class Supervisor:
         ends = self._new_ends()
         descriptors = ends.descriptors()
         process = subprocess.Popen(  # noqa: S603 (our own program)
-            [*self._again, *map(str, descriptors)], pass_fds=descriptors, stdin=subprocess.DEVNULL
+            [*self._again.command, *map(str, descriptors)],
+            env=dict(self._again.environ),
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
         )
         process.returncode = 0  # it is waited for by its pid, as the first one is
         self._adopt(process.pid, ends)

@@ -14,12 +14,13 @@ from tests.support.processes import RunningProcess
 from tests.support.waiting import wait_until
 
 _BUSY = """
-from batchd.signals import StopSignal, leave
+from batchd.signals import Signals, leave
 from batchd.telemetry.logs import configure_logging, get_logger
-stop = StopSignal()
+stop = Signals()
 stop.install()
 configure_logging(level="info", log_format="json", secrets=())
 log = get_logger()
+stop.attach(lambda received: log.info("signal.received", signal=received.name))
 while not stop.asked.is_set():
     log.info("service.ready", jobs=0)  # the main thread is nearly always inside the log, or inside the event's lock
     stop.asked.wait(0.0001)
@@ -28,8 +29,10 @@ leave(0)
 
 _STUCK = """
 import ctypes
-from batchd.signals import StopSignal
-StopSignal().install()
+from batchd.signals import Signals
+signals = Signals()
+signals.install()
+signals.attach(lambda received: print("heard", received.name, flush=True))
 mutex = ctypes.create_string_buffer(64)
 print("ready", flush=True)
 for _ in range(2):
@@ -51,7 +54,7 @@ def test_a_second_signal_ends_a_process_whose_main_thread_hangs() -> None:
     with RunningProcess([sys.executable, "-c", _STUCK]) as process:
         wait_until(lambda: "ready" in process.output, seconds=20, what="the start")
         process.signal(signal.SIGTERM)
-        wait_until(lambda: "signal.received" in process.output, what="the first signal")
+        wait_until(lambda: "heard SIGTERM" in process.output, what="the first signal")
         process.signal(signal.SIGTERM)
         assert process.wait(10) == ExitCode.UNEXPECTED
 

@@ -44,12 +44,12 @@ def test_a_due_fire_becomes_a_queued_run(store: Database) -> None:
     """The run carries the job's settings, and `next_run_at` moves on with it."""
     reconcile(store, [job(start_deadline=MINUTE)], START)
     assert planning.due_schedule_ids(store, START) == ()
-    assert planning.next_wake_at(store) == FIRST
+    assert planning.next_fire(store) == planning.NextFire("nightly", FIRST)
     assert plan(store, FIRST) == planning.Planned(schedules=1, queued=1)
     (run,) = all_runs(store)
     assert (run.state, run.scheduled_for, run.concurrency_key) == ("queued", FIRST, "nightly")
     assert (run.start_deadline_at, run.created_by) == (FIRST + MINUTE, "schedule")
-    assert planning.next_wake_at(store) == FIRST + MINUTE
+    assert planning.next_fire(store) == planning.NextFire("nightly", FIRST + MINUTE)
 
 
 def test_what_passed_unserved_is_one_missed_row(store: Database) -> None:

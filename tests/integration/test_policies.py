@@ -138,7 +138,7 @@ def test_an_emptied_time_is_filled_in_at_the_next_start(store: Database) -> None
     with store.writing() as connection:
         connection.execute(update(schedules).values(next_run_at=None))
     assert reconcile(store, definitions, START).changed == 1
-    assert planning.next_wake_at(store) == FIRST
+    assert planning.next_fire(store) == planning.NextFire("nightly", FIRST)
 
 
 def test_a_reboot_row_of_nonsense_ends_no_start(store: Database) -> None:

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import select
 
 from batchd.clock import SystemClock
-from batchd.daemon import LEASE, REAP_EVERY
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
 from batchd.engine.running import InHand, RunningAttempt
@@ -20,6 +19,7 @@ from batchd.engine.settings import EngineSettings
 from batchd.engine.worker import Dispatcher, Waiting
 from batchd.errors import DatabaseUnavailable, RunInterrupted, StopReason
 from batchd.jobs.contract import JobContext
+from batchd.service.room_settings import LEASE, REAP_EVERY
 from batchd.store.claims import ClaimRequest, claim
 from batchd.store.migrate import migrate
 from tests.support.databases import open_database

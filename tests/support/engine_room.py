@@ -18,6 +18,7 @@ from batchd.db.engine import Database
 from batchd.domain.lease import LeaseTerms
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
+from batchd.engine.setup import EngineConfig
 from batchd.jobs.contract import JobContext, Kind, Params
 from batchd.store import workers
 from batchd.wake_loop import WakeLoop
@@ -55,10 +56,12 @@ def engine_room(
             reap_every=timedelta(seconds=0.5),
             shutdown_grace=timedelta(seconds=grace_seconds),
         ),
-        kinds={name: run if isinstance(run, Kind) else kind_of(name, run) for name, run in kinds.items()},
-        databases=databases or {},
-        resolve_params=lambda _job, params: params,
-        mask=lambda value: value,
+        config=EngineConfig(
+            kinds={name: run if isinstance(run, Kind) else kind_of(name, run) for name, run in kinds.items()},
+            databases=databases or {},
+            resolve_params=lambda _job, params: params,
+            mask=lambda value: value,
+        ),
         worker=workers.this_process(),
         clock=clock,
     )

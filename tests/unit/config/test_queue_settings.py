@@ -9,8 +9,8 @@ import pytest
 
 from batchd.config.load import load_config
 from batchd.config.problems import ConfigInvalid
-from batchd.daemon import engine_settings
 from batchd.domain.queue import QueueOrder, QueueRules, Rate
+from batchd.service.room_settings import engine_settings
 
 _JOB = """
 [databases.app]
