@@ -164,7 +164,7 @@ def _write(file: UnitFile) -> None:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-    if path.parent.suffix == ".d" and not any(path.parent.iterdir()):
+    if path.parent.name.endswith(".service.d") and not any(path.parent.iterdir()):
         path.parent.rmdir()
 
 

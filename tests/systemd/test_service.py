@@ -147,8 +147,10 @@ def test_credentials_are_for_the_service_alone(machine: Machine, unit: str) -> N
     """Neither another user, nor the service's own user outside of it, nor `systemctl show` nor the journal has them."""
     folder = f"/run/credentials/{unit}.service"
     secret = machine.read(f"/etc/credentials/{unit}/app-url")
-    assert machine.run("cat", f"{folder}/app-url", user="nobody", check=False).returncode == 1
-    assert machine.run("cat", f"/etc/credentials/{unit}/app-url", user="batchd", check=False).returncode == 1
+    for user, path in (("nobody", f"{folder}/app-url"), ("batchd", f"/etc/credentials/{unit}/app-url")):
+        refused = machine.run("cat", path, user=user, check=False)
+        assert refused.returncode == 1
+        assert "Permission denied" in refused.stderr
     assert secret not in machine.run("systemctl", "show", unit).stdout
     environment = machine.sh(f"tr '\\0' '\\n' </proc/{machine.show(unit, 'MainPID')}/environ")
     assert secret not in environment

@@ -222,7 +222,7 @@ class Machine:
     def wait_until(self, condition: Callable[[], object], *, unit: str, seconds: float = 60, what: str = "") -> None:
         """Wait for the condition; a failure shows the unit's status and last lines."""
         try:
-            wait_until(lambda: condition() or time.sleep(0.05), seconds=seconds, what=what)
+            wait_until(lambda: condition() or time.sleep(0.3), seconds=seconds, what=what)
         except AssertionError as error:
             error.add_note(self.run("systemctl", "status", "-n", "40", unit, check=False).stdout)
             raise
@@ -231,7 +231,7 @@ class Machine:
         leader = self._leader()
         if leader is None:
             raise RuntimeError("the machine does not run")
-        who = ["--reuid", user, "--regid", user, "--init-groups"] if user else []
+        who = ["--reuid", user, "--regid", self.run("id", "-g", user).stdout.strip(), "--init-groups"] if user else []
         return [
             *("nsenter", "--target", str(leader), "--all", "--root", "--wd", "--"),
             *("setpriv", f"--bounding-set={self._without}", f"--inh-caps={self._without}", *who, "--"),

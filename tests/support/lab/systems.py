@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,10 @@ def _state_of_sources() -> str:
 
 
 def _forget_old() -> None:
-    """Remove all but the last few states, which nobody will ask for again."""
-    kept = sorted(cache().glob("packages-????????????????"), key=lambda path: path.stat().st_mtime)
-    for old in kept[: -_KEPT_STATES + 1]:
+    """Remove all but the last few states, which nobody will ask for again, and halves that somebody broke off."""
+    found = sorted(cache().glob("packages-*"), key=lambda path: path.stat().st_mtime)
+    states = [path for path in found if path.is_dir() and not path.suffix]
+    halves = [path for path in found if path.suffix == ".half" and path.stat().st_mtime < time.time() - 3600]
+    for old in (*states[: -_KEPT_STATES + 1], *halves):
         shutil.rmtree(old, ignore_errors=True)
+        old.with_suffix(".lock").unlink(missing_ok=True)
