@@ -32,6 +32,12 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "kinds": Entry("check", "kinds", "Explain the kinds of jobs, their parameters and an example."),
         "next": Entry("check", "next_fires", "Print the coming fire times, in local time and in UTC."),
     },
+    "Looking ahead": {
+        "plan": Entry("plan", "plan", "Show all coming fires, busiest minutes, collisions, changes of the clock."),
+        "explain": Entry("explain", "explain", "Say what a job would do now: SQL, index, locks, counts."),
+        "simulate": Entry("simulate", "simulate_command", "Live through weeks in seconds, on a simulated clock."),
+        "doctor": Entry("doctor", "doctor", "Look for what usually goes wrong, each with a remedy."),
+    },
     "Jobs and runs": {
         "jobs": Entry("inspect", "jobs", "List the jobs: next run, last state, duration."),
         "runs": Entry("inspect", "runs", "List runs, newest first."),

@@ -32,35 +32,35 @@ MUTATIONS = (
         "batchd.domain.catch_up",
         "rule.next_after(now))",
         "rule.next_after(now + (now - latest)))",
-        0,
+        2,
     ),
     Mutation(
         "a range of missed fires counts one too few",
         "batchd.domain.catch_up",
         "1 + rule.count_between(first, end)",
         "max(1, rule.count_between(first, end))",
-        0,
+        2,
     ),
     Mutation(
         "the oldest of the missed fires runs instead of the newest",
         "batchd.domain.catch_up",
         "kept = tuple(fire for fire in due if",
         "kept = tuple(fire for fire in due[:-1] or due if",
-        0,
+        2,
     ),
     Mutation(
         "one run more than the overlap policy allows",
         "batchd.store.planning",
         "limit is not None and before >= limit",
         "limit is not None and before > limit",
-        0,
+        2,
     ),
     Mutation(
         "one run more at once than the queue allows in all daemons",
         "batchd.store.limits",
         "name: limit - self._running(",
         "name: limit + 1 - self._running(",
-        0,
+        8,
     ),
     Mutation(
         "one start more within the period than the rate allows",
@@ -81,7 +81,7 @@ MUTATIONS = (
         "batchd.store.claims",
         "func.coalesce(runs.c.start_deadline_at < store.dialect.now(), false())",
         "false()",
-        0,
+        2,
     ),
     Mutation(
         "a retry comes after half its back-off",
@@ -95,7 +95,7 @@ MUTATIONS = (
         "batchd.store.leases",
         "runs.c.attempt - (0 if final else 1)",
         "runs.c.attempt - 0",
-        0,
+        2,
     ),
 )
 

@@ -108,7 +108,7 @@ def trial_of(seed: int) -> Trial:
         settings=settings,
         fidelity=Fidelity(heartbeats=True, ahead=random.choice((0, 0, 2)), plan_delay=delay),
         troubled=troubled,
-        misfortunes=tuple(_misfortune(random, troubled, daemons) for _ in range(count)),
+        misfortunes=(*(_misfortune(random, troubled, daemons) for _ in range(count)), *_long_freezes(daemons, seed)),
     )
 
 
@@ -156,6 +156,15 @@ def _job(random: Random, number: int) -> JobDefinition:
         mutex=random.choice(_MUTEXES),
         limit_key=random.choice(_KEYS),
     )
+
+
+def _long_freezes(daemons: int, seed: int) -> list[Misfortune]:
+    """Freeze daemons among others for longer than a lease: what they held is taken back, and they do not know."""
+    random = Random(f"{seed}:freezes")
+    return [
+        Misfortune("freeze", timedelta(seconds=random.randint(60, 700)), timedelta(seconds=random.randint(100, 300)), which)
+        for which in range(daemons - 1)
+    ]
 
 
 _FORTUNES = ("kill", "kill", "stop", "freeze", "clock", "clock", "outage", "answers", "store-clock", "cancel", "queue")
