@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from batchd.db.engine import Database
 from batchd.db.row_source import RowsWanted, find_rows
 from batchd.domain.job import JsonObject
 from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.exports.export import Export, ExportRequest
 from batchd.jobs.exports.libraries import library
 from batchd.jobs.exports.names import check_places, format_of, has_moving_places
@@ -163,6 +165,10 @@ def _check_connected(params: CsvExportParams, databases: Mapping[str, Database])
     return []
 
 
+def _look(params: CsvExportParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    return look_at_rows(databases, params.database, _request(params).rows, ordered=params.resumable)
+
+
 KIND = Kind(
     name="csv_export",
     summary="Writes a table or a query to a file: CSV, JSON lines, Excel or Parquet, packed or not.",
@@ -183,5 +189,6 @@ keep = 14
     databases=lambda params: [params.database],
     defaults={"timeout": "6h"},
     check_connected=_check_connected,
+    look=_look,
     check_code=_check_code,
 )

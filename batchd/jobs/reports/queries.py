@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from batchd.db.engine import Database, driver_message
 from batchd.errors import DatabaseUnavailable, JobError, StatementCancelled
+from batchd.jobs.looks import LookedAt, locks_of
 from batchd.jobs.reports.content import Answer
 from batchd.jobs.reports.source import ReportSource
 
@@ -66,6 +67,19 @@ def complaint_of(database: Database, question: Question, bounds: Bounds) -> str 
     except SQLAlchemyError as error:
         return f"database {question.database!r} refuses it: {driver_message(error)}"
     return None
+
+
+def look_at_question(database: Database, question: Question, bounds: Bounds) -> LookedAt:
+    """Return the query as a run for that period would ask it."""
+    sql = _without_end(question.sql)
+    return LookedAt(
+        f"asks for {question.name}",
+        question.database,
+        sql,
+        _statement(database.dialect.explain(sql), database, bounds),
+        _statement(f"SELECT count(*) FROM (\n{sql}\n) AS batchd_rows", database, bounds),
+        locks_of(database.dialect.name, sql),
+    )
 
 
 def uses_period(sql: str) -> bool:
