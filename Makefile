@@ -5,6 +5,7 @@
 #   make lint                 format, lint, types, import contracts
 #   make fast                 lint and the unit tests: what to run before each commit
 #   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire
+#   make stress SEEDS=3000    also so many simulated worlds; python -m tests.simulation --seed N lives through one again
 #   make bench                measured beside plain APScheduler
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,6 +19,7 @@ WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? c
 TEST_TEMP := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 6000000 { print "PYTEST_DEBUG_TEMPROOT=/dev/shm" }')
 KILLS ?= 200
 SEED ?= 1
+SEEDS ?= 3000
 DIALECT ?=
 STRESS ?=
 BENCH ?=
@@ -52,6 +54,7 @@ test: setup
 stress: setup
 	BATCHD_TEST_BLOWS=all $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/e2e/test_contract_*.py tests/e2e/test_mail.py
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED)
 
 bench: setup
 	$(BIN)/python -m tests.bench.bench_scheduler $(BENCH)

@@ -69,9 +69,18 @@ def _print(found: JobReport) -> None:
             ("does", found.summary),
             ("next fire", None if found.next_fire is None else moment(found.next_fire)),
             *found.facts,
-            ("runs so far", f"{found.runs_seen}, {found.failing:.0%} of the attempts failed" if found.runs_seen else "none"),
-            ("usually takes", None if found.usually is None else f"{span(found.usually)}, at most {span(found.at_most)}"),
-            ("would take now", None if found.expected is None else f"about {span(found.expected)}, by the rows counted"),
+            (
+                "runs so far",
+                f"{found.runs_seen}, {found.failing:.0%} of the attempts failed" if found.runs_seen else "none",
+            ),
+            (
+                "usually takes",
+                None if found.usually is None else f"{span(found.usually)}, at most {span(found.at_most)}",
+            ),
+            (
+                "would take now",
+                None if found.expected is None else f"about {span(found.expected)}, by the rows counted",
+            ),
         ]
     )
     for number, statement in enumerate(found.statements, 1):

@@ -83,13 +83,20 @@ def _print(found: Forecast, zone: ZoneInfo) -> None:
         say(f"do not fire: {', '.join(silent)}")
     heading("Timeline")
     rare = sorted(
-        (fire, job.job) for job in found.jobs if job.count <= _OFTEN * (found.end - found.begin).days for fire in job.fires
+        (fire, job.job)
+        for job in found.jobs
+        if job.count <= _OFTEN * (found.end - found.begin).days
+        for fire in job.fires
     )
     rows = [(f"{fire.astimezone(zone):%a %Y-%m-%d %H:%M:%S %z}", job) for fire, job in rare]
     emit_table(("local time", "job"), rows[:_MOST_LINES])
     if len(rows) > _MOST_LINES:
         say(f"and {counted(len(rows) - _MOST_LINES, 'other')}; --json and --html have them all")
-    often = [(job.job, job.schedule, f"{job.count} fires") for job in found.jobs if job.count > _OFTEN * (found.end - found.begin).days]
+    often = [
+        (job.job, job.schedule, f"{job.count} fires")
+        for job in found.jobs
+        if job.count > _OFTEN * (found.end - found.begin).days
+    ]
     if often:
         heading("All the time")
         emit_table(("job", "schedule", "in all"), often)
@@ -106,9 +113,7 @@ def _print_crowds(found: Forecast, zone: ZoneInfo) -> None:
         emit_table(("local time", "jobs", "which"), rows)
     if found.collisions:
         heading("Collisions")
-        rows = [
-            (f"{each.on} {each.name}", ", ".join(each.jobs), each.times, each.advice) for each in found.collisions
-        ]
+        rows = [(f"{each.on} {each.name}", ", ".join(each.jobs), each.times, each.advice) for each in found.collisions]
         emit_table(("on", "jobs", "times", "what to do"), rows)
     if found.clock_notes:
         heading("Changes of the clock")

@@ -103,7 +103,9 @@ def simulate_command(
     ledger = simulate(scenario, _progress)
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", nl=False, err=True)
-    broken = broken_rules(ledger, Expected(config.jobs, first - timedelta(microseconds=1), rules=scenario.settings.rules))
+    broken = broken_rules(
+        ledger, Expected(config.jobs, first - timedelta(microseconds=1), rules=scenario.settings.rules)
+    )
     if broken:
         raise RuntimeError(f"the simulated ledger breaks a rule, please report it: {broken[0]}")
     found = summarized(ledger, config.jobs)

@@ -87,9 +87,7 @@ def in_memory(now: Now, hear: Hear, weather: Weather | None = None) -> Simulated
     return SimulatedDatabase(settings, _sqlite_under(now, hear), weather or Fair())
 
 
-def on_server(
-    settings: DatabaseSettings, now: Now, hear: Hear, weather: Weather | None = None
-) -> SimulatedDatabase:
+def on_server(settings: DatabaseSettings, now: Now, hear: Hear, weather: Weather | None = None) -> SimulatedDatabase:
     """Return the PostgreSQL database of the settings under the clock `now()`: throw-away ones only."""
     return SimulatedDatabase(settings, _postgresql_under(now, hear), weather or Fair())
 

@@ -323,7 +323,8 @@ class Kind(Generic[P]):
     what importing a team's own code shows, for `batchd check` and the daemon's start; it may raise JobError, and
     `check_unattended` what is missing in a job with a schedule, whose runs get no params of their own. `starts` names
     the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
-    `look` says, for `batchd explain`, what a run at a moment would do on the databases that answered; it changes nothing.
+    `look` says, for `batchd explain`, what a run at a moment would do on the databases that answered; it changes
+    nothing.
     `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
     """
 

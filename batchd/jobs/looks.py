@@ -69,7 +69,7 @@ def index_advice(facts: TableFacts, columns: tuple[str, ...], *, unique: bool = 
 
 def look_at_sql(database: Database, what: str, sql: str, *, count: bool = False) -> LookedAt:
     """Return a statement of which the values are written in it; `count`: of a query, how many rows it has."""
-    counting = plain_sql(f"SELECT count(*) FROM (\n{sql}\n) AS batchd_rows") if count else None
+    counting = plain_sql(f"SELECT count(*) FROM (\n{sql}\n) AS batchd_rows") if count else None  # noqa: S608 (the config's own query)
     return LookedAt(
         what,
         database.name,
@@ -105,5 +105,3 @@ def _advice_for(source: RowSource) -> tuple[str, ...]:
     if source.is_indexed is False and source.facts is not None and source.key_names:
         return (index_advice(source.facts, source.key_names),)
     return ()
-
-

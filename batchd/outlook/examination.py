@@ -223,20 +223,28 @@ def server_findings(name: str, server: Server) -> Iterable[Finding]:
         )
     elif server.pooler == "session":
         yield _ok("pgbouncer", f"{name}: a pooler in session mode stands between")
-    for setting, remedy in (("autovacuum", "autovacuum = on"), ("track_counts", "track_counts = on"), ("fsync", "fsync = on")):
+    for setting, remedy in (
+        ("autovacuum", "autovacuum = on"),
+        ("track_counts", "track_counts = on"),
+        ("fsync", "fsync = on"),
+    ):
         if server.settings.get(setting) == "off":
             yield _warn("settings", f"{name}: {setting} is off", f"set {remedy} in postgresql.conf")
     for table in server.dead_rows:
         yield _dead(name, table)
     for index in server.invalid_indexes:
-        yield _warn("indexes", f"{name}: index {index} is invalid, and no query uses it", f"REINDEX INDEX CONCURRENTLY {index};")
+        yield _warn(
+            "indexes", f"{name}: index {index} is invalid, and no query uses it", f"REINDEX INDEX CONCURRENTLY {index};"
+        )
 
 
 def _dead(name: str, table: DeadRows) -> Finding:
     share = table.dead / max(1, table.dead + table.live)
     said = f"{name}: {share:.0%} of {table.table} are dead rows ({table.dead})"
     if table.is_disabled:
-        return _warn("bloat", f"{said}, and autovacuum is off for it", f"ALTER TABLE {table.table} RESET (autovacuum_enabled);")
+        return _warn(
+            "bloat", f"{said}, and autovacuum is off for it", f"ALTER TABLE {table.table} RESET (autovacuum_enabled);"
+        )
     return _warn("bloat", said, f"VACUUM (ANALYZE) {table.table}; then look for long open transactions")
 
 
@@ -265,7 +273,9 @@ def _store(config: Config) -> Iterable[Finding]:
         except BatchdError:
             return  # told among the databases
     if not alive:
-        yield _warn("daemon", "no daemon is running: nothing will start by itself", "batchd run, or systemctl start batchd")
+        yield _warn(
+            "daemon", "no daemon is running: nothing will start by itself", "batchd run, or systemctl start batchd"
+        )
     else:
         yield _ok("daemon", f"{len(alive)} alive")
 
@@ -275,20 +285,34 @@ def store_findings(found: StoreAilments) -> Iterable[Finding]:
     if not found.missing:
         yield _ok("store", f"schema version {found.version}, all tables and indexes are there")
     if found.stuck:
-        yield _bad("runs", f"lease over, and nobody took them back: runs {_ids(found.stuck)}", "start a daemon, or restart it")
+        yield _bad(
+            "runs", f"lease over, and nobody took them back: runs {_ids(found.stuck)}", "start a daemon, or restart it"
+        )
     if found.overdue:
-        yield _warn("runs", f"longer than their timeout: runs {_ids(found.overdue)}", "batchd cancel RUN; see its log lines")
+        yield _warn(
+            "runs", f"longer than their timeout: runs {_ids(found.overdue)}", "batchd cancel RUN; see its log lines"
+        )
     if found.waits_since is not None and found.now - found.waits_since > _BACKLOG_WAIT:
         since = f"{found.waits_since:%Y-%m-%d %H:%M}Z"
-        yield _warn("backlog", f"{found.backlog} runs could start, the first since {since}", "raise [daemon] workers or the queues' limits")
+        yield _warn(
+            "backlog",
+            f"{found.backlog} runs could start, the first since {since}",
+            "raise [daemon] workers or the queues' limits",
+        )
     if found.failed:
         yield _warn("failures", f"{found.failed} runs failed in the last day", "batchd runs --state failed --since 1d")
     if found.quarantined:
-        yield _bad("failures", f"{found.quarantined} runs are quarantined", "batchd runs --state quarantined, then fix and batchd retry")
+        yield _bad(
+            "failures",
+            f"{found.quarantined} runs are quarantined",
+            "batchd runs --state quarantined, then fix and batchd retry",
+        )
     if found.broken_schedules:
         yield _bad("schedules", f"cannot be planned: {', '.join(found.broken_schedules)}", "batchd jobs says why")
     for listener, count in found.unread.items():
-        yield _warn("outbox", f"listener {listener} has not had {count} events for a day", "batchd status shows its error")
+        yield _warn(
+            "outbox", f"listener {listener} has not had {count} events for a day", "batchd status shows its error"
+        )
     if found.open_incidents:
         yield _warn("alerts", f"{found.open_incidents} incidents are open", "batchd alerts lists them")
 

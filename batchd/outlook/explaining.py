@@ -85,7 +85,10 @@ def explain_job(
         next_fire=parse_schedule(job.schedule, job.timezone).next_after(now) if job.schedule and job.enabled else None,
         statements=statements,
         facts=look.facts,
-        advice=(*look.advice, *(line for each in statements if not look.advice for line in _scan_advice(each, databases))),
+        advice=(
+            *look.advice,
+            *(line for each in statements if not look.advice for line in _scan_advice(each, databases)),
+        ),
         runs_seen=len(history.lengths) if history else 0,
         failing=history.failing if history else 0.0,
         usually=history.typical() if history else None,

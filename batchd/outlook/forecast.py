@@ -1,4 +1,4 @@
-"""What is going to fire, and where that gets crowded: from the config alone, by the rules of `batchd.domain.schedule`."""
+"""What is going to fire, and where that gets crowded: from the config, by the rules of `batchd.domain.schedule`."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def forecast(
         end,
         found,
         tuple(_busiest(found)),
-        tuple([*_meetings(found, enabled), *_full_queues(found, places)]),
+        (*_meetings(found, enabled), *_full_queues(found, places)),
         tuple(note for job in jobs for note in _clock_notes(job, begin, end)),
     )
 
@@ -132,8 +132,8 @@ def _job_forecast(job: JobDefinition, begin: datetime, end: datetime, lasts: tim
 
 def touched_by(params: Mapping[str, Any]) -> str | None:
     """Return the table that a job's params name, with its database, or None."""
-    table = params.get("table")
-    return f"{params.get('database', '?')}.{table}" if isinstance(table, str) else None
+    database, table = params.get("database"), params.get("table")
+    return f"{database}.{table}" if isinstance(database, str) and isinstance(table, str) else None
 
 
 def _busiest(jobs: Iterable[JobForecast]) -> list[BusyMinute]:
@@ -184,7 +184,10 @@ def _full_queues(jobs: Sequence[JobForecast], places: Mapping[str, int]) -> Iter
     for queue, most in sorted(places.items()):
         members = [job for job in jobs if job.queue == queue]
         changes = sorted(
-            change for job in members for fire in job.fires for change in ((fire, 1, job.job), (fire + job.lasts, -1, job.job))
+            change
+            for job in members
+            for fire in job.fires
+            for change in ((fire, 1, job.job), (fire + job.lasts, -1, job.job))
         )
         running: Counter[str] = Counter()
         waiting: set[str] = set()

@@ -21,7 +21,8 @@ _STYLE = """
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 2rem auto;
   max-width: 1200px; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem } p { color: var(--dim); margin: .2rem 0 }
+h1 { font-size: 1.5rem; margin: 0 }
+h2 { font-size: 1.1rem; margin: 2rem 0 .5rem } p { color: var(--dim); margin: .2rem 0 }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top } th { color: var(--dim); font-weight: 500 }
 svg { width: 100%; height: auto; display: block } svg text { font-size: 12px; fill: var(--ink) }
@@ -38,11 +39,16 @@ def forecast_page(found: Forecast, title: str) -> str:
         _timeline(found),
         "<h2>Fires an hour</h2>",
         _load(found),
-        _section("Busiest minutes", ("minute (UTC)", "jobs"), [(_stamp(b.minute), ", ".join(b.jobs)) for b in found.busiest]),
+        _section(
+            "Busiest minutes", ("minute (UTC)", "jobs"), [(_stamp(b.minute), ", ".join(b.jobs)) for b in found.busiest]
+        ),
         _section(
             "Collisions",
             ("on", "jobs", "times", "first (UTC)", "what to do"),
-            [(f"{c.on} {c.name}", ", ".join(c.jobs), str(c.times), _stamp(c.first), c.advice) for c in found.collisions],
+            [
+                (f"{c.on} {c.name}", ", ".join(c.jobs), str(c.times), _stamp(c.first), c.advice)
+                for c in found.collisions
+            ],
         ),
         _section(
             "Changes of the clock",
@@ -53,15 +59,25 @@ def forecast_page(found: Forecast, title: str) -> str:
             "Jobs",
             ("job", "kind", "schedule", "zone", "queue", "fires", "usually takes"),
             [
-                (j.job, j.kind, j.schedule or "when triggered", j.timezone, j.queue, str(j.count), format_duration(j.lasts))
+                (
+                    j.job,
+                    j.kind,
+                    j.schedule or "when triggered",
+                    j.timezone,
+                    j.queue,
+                    str(j.count),
+                    format_duration(j.lasts),
+                )
                 for j in found.jobs
             ],
         ),
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head><body>\n' + "\n".join(
-        parts
-    ) + "\n</body></html>\n"
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head><body>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
 
 
 def _stamp(moment: datetime) -> str:
@@ -116,7 +132,11 @@ def _load(found: Forecast) -> str:
         f'width="{width:.1f}" height="{80 * count / most:.1f}"><title>{_stamp(hour)}: {count}</title></rect>'
         for hour, count in sorted(hours.items())
     ]
-    return _svg(_TOP + 84, "fires an hour", [f'<text class="dim" x="0" y="{_TOP + 12}">{most}</text>', *_days(found, _TOP + 84), *bars])
+    return _svg(
+        _TOP + 84,
+        "fires an hour",
+        [f'<text class="dim" x="0" y="{_TOP + 12}">{most}</text>', *_days(found, _TOP + 84), *bars],
+    )
 
 
 def _days(found: Forecast, height: int) -> Iterable[str]:

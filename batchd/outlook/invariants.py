@@ -1,4 +1,4 @@
-"""What is true of every ledger, whatever happened: a list of sentences that say where it is not, empty when all is well.
+"""What is true of every ledger, whatever happened: sentences that say where it is not, none when all is well.
 
 Each rule is worked out anew from the jobs' definitions, by other means than the planner's: fire times are counted out
 one by one, limits are swept over the attempts in the order of time.
@@ -95,27 +95,27 @@ def _fires_accounted_for(
 
 
 def _overlap_kept(job: JobDefinition, rows: Sequence[LedgerRun]) -> Iterable[str]:
-    """A fire is skipped exactly when the policy says so: as many runs as it allows were unfinished."""
+    """Say which fires were skipped, or were not, although as many runs were unfinished as the policy allows, or not."""
     allowed = {Overlap.SKIP: 1, Overlap.QUEUE: _QUEUE_DEPTH, Overlap.ALLOW: None}[job.overlap]
     if job.kind == EXTERNAL_KIND:
         return
     for row in rows:
         is_skipped = row.state == RunState.SKIPPED.value
-        if row.created_by not in _BY_SCHEDULE or row.state == RunState.MISSED.value and row.fence == 0:
+        if row.created_by not in _BY_SCHEDULE or (row.state == RunState.MISSED.value and row.fence == 0):
             continue
         before = sum(
             other.id < row.id
             and other.created_at < row.created_at
             and (other.finished_at is None or other.finished_at > row.created_at + _TICK)
             for other in rows
-            if other.state not in {RunState.SKIPPED.value}
+            if other.state != RunState.SKIPPED.value
         )
         surely = sum(
             other.id < row.id
             and other.created_at < row.created_at
             and (other.finished_at is None or other.finished_at >= row.created_at - _TICK)
             for other in rows
-            if other.state not in {RunState.SKIPPED.value}
+            if other.state != RunState.SKIPPED.value
         )
         if is_skipped and (allowed is None or surely < allowed):
             yield f"{job.name}: run {row.id} was skipped while {surely} were unfinished ({job.overlap.value})"
@@ -124,7 +124,7 @@ def _overlap_kept(job: JobDefinition, rows: Sequence[LedgerRun]) -> Iterable[str
 
 
 def _catch_up_kept(job: JobDefinition, rows: Sequence[LedgerRun], error: timedelta) -> Iterable[str]:
-    """What ran late was allowed to, and what was missed was not worth running."""
+    """Say what ran too late, and what was given up although it was not too late."""
     policy, deadline = job.catch_up, job.start_deadline
     if policy.mode is CatchUp.SKIP and deadline is None:
         deadline = SKIP_DEADLINE
@@ -183,13 +183,14 @@ def _retries_kept(job: JobDefinition, run: LedgerRun, attempts: Sequence[LedgerA
             continue
         wait = delay_after(job.retry, before.number, seed=str(run.id))
         if after.started_at + _TICK < before.finished_at + wait:
-            yield f"{job.name}: attempt {after.number} of run {run.id} came {after.started_at - before.finished_at} " + (
-                f"after a failure, and its back-off is {wait}"
+            yield (
+                f"{job.name}: attempt {after.number} of run {run.id} came {after.started_at - before.finished_at} "
+                + (f"after a failure, and its back-off is {wait}")
             )
 
 
 def _attempts_agree(run: LedgerRun, attempts: Sequence[LedgerAttempt]) -> Iterable[str]:
-    """The fence grows by one with each claim, one attempt follows the other, and the last one says how the run ended."""
+    """Say where a fence does not grow by one with each claim, attempts overlap, or the last one tells another end."""
     fences = [attempt.fence for attempt in attempts]
     if fences != list(range(1, run.fence + 1)):
         yield f"run {run.id}: its fence is {run.fence}, and its attempts have {fences}"

@@ -27,7 +27,7 @@ from batchd.outlook.machine import Machine
 from batchd.outlook.workload import Work
 from batchd.outlook.world import Event, Turn
 from batchd.scheduler.planner import Planner
-from batchd.store import ledger, leases, planning, workers
+from batchd.store import leases, ledger, planning, workers
 from batchd.store.finish import Ending
 from batchd.store.workers import WorkerIdentity
 

@@ -116,11 +116,7 @@ def _job_summary(
     own = sorted(waits[run.id] for run in runs if run.id in waits)
     attempts = [attempt for run in runs for attempt in attempts_of[run.id]]
     lengths = [each.finished_at - each.started_at for each in attempts if each.finished_at is not None]
-    retries = sum(
-        before.outcome in _RETRIED
-        for run in runs
-        for before in list(attempts_of[run.id])[:-1]
-    )
+    retries = sum(before.outcome in _RETRIED for run in runs for before in list(attempts_of[run.id])[:-1])
     return JobSummary(
         job=job.name,
         queue=job.queue,

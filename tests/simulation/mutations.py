@@ -53,7 +53,7 @@ MUTATIONS = (
         "batchd.store.planning",
         "limit is not None and before >= limit",
         "limit is not None and before > limit",
-        2,
+        0,
     ),
     Mutation(
         "one run more at once than the queue allows in all daemons",
@@ -74,7 +74,7 @@ MUTATIONS = (
         "batchd.store.finish",
         '["id", "fence"],\n        [_final_row',
         '["id"],\n        [_final_row',
-        0,
+        44,
     ),
     Mutation(
         "a run is claimed although its start deadline has passed",
@@ -108,7 +108,9 @@ def sown(mutation: Mutation) -> Iterator[None]:
     assert source.count(mutation.text) == 1, f"{mutation.module} holds {mutation.text!r} {source.count(mutation.text)}x"
     changed = ModuleType(module.__name__)
     changed.__file__ = module.__file__
-    exec(compile(source.replace(mutation.text, mutation.instead), f"{module.__file__} (mutated)", "exec"), _own(changed))
+    exec(
+        compile(source.replace(mutation.text, mutation.instead), f"{module.__file__} (mutated)", "exec"), _own(changed)
+    )
     swapped = []
     try:
         for old, new in _pairs(vars(module), vars(changed), module.__name__):

@@ -162,7 +162,9 @@ def _long_freezes(daemons: int, seed: int) -> list[Misfortune]:
     """Freeze daemons among others for longer than a lease: what they held is taken back, and they do not know."""
     random = Random(f"{seed}:freezes")
     return [
-        Misfortune("freeze", timedelta(seconds=random.randint(60, 700)), timedelta(seconds=random.randint(100, 300)), which)
+        Misfortune(
+            "freeze", timedelta(seconds=random.randint(60, 700)), timedelta(seconds=random.randint(100, 300)), which
+        )
         for which in range(daemons - 1)
     ]
 

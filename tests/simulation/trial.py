@@ -17,6 +17,7 @@ from batchd.outlook.simulated_daemon import SimulatedDaemon
 from batchd.outlook.world import SimulatedClock, World
 from batchd.store import control, queue_control
 from batchd.store.ledger import Ledger, make_blank, read_ledger
+from batchd.store.queries import listed_queues
 from batchd.store.schedules import reconcile
 from batchd.telemetry.logs import silenced
 from tests.simulation.scenario import Misfortune, RandomWork, Trial
@@ -99,12 +100,7 @@ class Stage:
             self.world.live_until(self.world.now + _STEP)
 
     def _is_busy(self) -> bool:
-        return any(queue.ready or queue.later or queue.parked or queue.running for queue in self._queues())
-
-    def _queues(self) -> tuple[object, ...]:
-        from batchd.store.queries import listed_queues
-
-        return listed_queues(self.store)
+        return any(queue.ready or queue.later or queue.parked or queue.running for queue in listed_queues(self.store))
 
     def _error(self) -> timedelta:
         return self.clock_error + self.trial.fidelity.plan_delay + _SLACK

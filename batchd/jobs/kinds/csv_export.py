@@ -13,11 +13,11 @@ from batchd.db.engine import Database
 from batchd.db.row_source import RowsWanted, find_rows
 from batchd.domain.job import JsonObject
 from batchd.jobs.contract import JobContext, Kind, Params
-from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.exports.export import Export, ExportRequest
 from batchd.jobs.exports.libraries import library
 from batchd.jobs.exports.names import check_places, format_of, has_moving_places
 from batchd.jobs.exports.texts import TextFormat
+from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.params import Duration, NotBlank, SqlName
 
 _BOOKS = ("xlsx", "parquet")

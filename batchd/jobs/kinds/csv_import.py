@@ -279,7 +279,7 @@ def _look(params: CsvImportParams, databases: Mapping[str, Database], now: datet
         if not keys and params.key:
             advice = (index_advice(facts, tuple(params.key), unique=True),)
     columns = [facts.column_named(name).name for name in params.columns or ()] or [each.name for each in facts.columns]
-    sql = f"INSERT INTO {facts.written} ({', '.join(columns)}) VALUES (…)"
+    sql = f"INSERT INTO {facts.written} ({', '.join(columns)}) VALUES (…)"  # noqa: S608 (shown, not executed)
     looked = LookedAt(
         "copies the records into a staging table and from there into the table (rows now in it)",
         params.database,

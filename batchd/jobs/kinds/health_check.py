@@ -236,8 +236,13 @@ def _databases(params: HealthParams) -> Sequence[str]:
 
 def _look(params: HealthParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
     names = sorted(databases) if "*" in params.databases else [name for name in params.databases if name in databases]
-    looked = [look_at_sql(databases[name], "asks over a connection of its own, then for its vitals", "SELECT 1") for name in names]
-    return Look(tuple(looked), (("deadline", f"{params.deadline.total_seconds():g} s"), ("fails after", str(params.fail_after))))
+    looked = [
+        look_at_sql(databases[name], "asks over a connection of its own, then for its vitals", "SELECT 1")
+        for name in names
+    ]
+    return Look(
+        tuple(looked), (("deadline", f"{params.deadline.total_seconds():g} s"), ("fails after", str(params.fail_after)))
+    )
 
 
 KIND = Kind(

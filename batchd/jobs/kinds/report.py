@@ -131,7 +131,9 @@ def _look(params: ReportParams, databases: Mapping[str, Database], now: datetime
         if question.database in databases
     ]
     facts = [("to", ", ".join(map(str, params.to)) or "nobody"), ("file", str(params.save_to or "none"))]
-    return Look(tuple(looked), (*facts, ("period", f"{bounds.since:%Y-%m-%d %H:%M}Z to {bounds.until:%Y-%m-%d %H:%M}Z")))
+    return Look(
+        tuple(looked), (*facts, ("period", f"{bounds.since:%Y-%m-%d %H:%M}Z to {bounds.until:%Y-%m-%d %H:%M}Z"))
+    )
 
 
 def _databases(params: ReportParams) -> Sequence[str]:

@@ -163,7 +163,7 @@ def _counting(sql: str) -> str | None:
     match = _PLAIN_DELETE.fullmatch(sql.strip())
     if match is None or re.search(r"\b(USING|RETURNING|LIMIT)\b", sql, re.IGNORECASE):
         return None
-    return f"SELECT count(*) FROM {match[1]}"
+    return f"SELECT count(*) FROM {match[1]}"  # noqa: S608 (the config's own statement)
 
 
 def _bound_count(sql: str, database: Database, binds: Mapping[str, Any]) -> Any:

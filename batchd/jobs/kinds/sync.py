@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from batchd.db.catalogue import find_table
 from batchd.db.engine import Database
-from batchd.db.explained import looking, plain_sql, written_out
 from batchd.db.estimate import check_predicate
+from batchd.db.explained import looking, plain_sql, written_out
 from batchd.db.rights import missing_rights, missing_rights_to_make
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
@@ -77,7 +77,9 @@ def _look(params: SyncParams, databases: Mapping[str, Database], now: datetime) 
         counting = written_out(connection, select(func.count()).select_from(facts.as_table()))
         columns = [facts.column_named(name).name for name in params.key]
         reading = written_out(connection, select(*(facts.as_table().c[name] for name in columns)))
-    looked = look_at_sql(database, "compares what it fetched with the rows of the table; writes only differences", reading)
+    looked = look_at_sql(
+        database, "compares what it fetched with the rows of the table; writes only differences", reading
+    )
     is_keyed = any(set(index.columns) == set(columns) for index in facts.indexes if index.unique)
     advice = () if is_keyed else (index_advice(facts, tuple(columns), unique=True),)
     written = locks_of(database.dialect.name, "INSERT")
