@@ -113,8 +113,8 @@ def _print_crowds(found: Forecast, zone: ZoneInfo) -> None:
         emit_table(("local time", "jobs", "which"), rows)
     if found.collisions:
         heading("Collisions")
-        rows = [(f"{each.on} {each.name}", ", ".join(each.jobs), each.times, each.advice) for each in found.collisions]
-        emit_table(("on", "jobs", "times", "what to do"), rows)
+        met = [(f"{each.on} {each.name}", ", ".join(each.jobs), each.times, each.advice) for each in found.collisions]
+        emit_table(("on", "jobs", "times", "what to do"), met)
     if found.clock_notes:
         heading("Changes of the clock")
         notes = [

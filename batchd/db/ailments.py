@@ -12,7 +12,8 @@ from batchd.db.engine import Database
 
 _DEAD_TUPLES = """
 SELECT schemaname || '.' || relname, n_dead_tup, n_live_tup, last_autovacuum IS NOT NULL OR last_vacuum IS NOT NULL,
-       coalesce((SELECT c.reloptions::text LIKE '%autovacuum_enabled=false%' FROM pg_class c WHERE c.oid = relid), false)
+       coalesce((SELECT c.reloptions::text LIKE '%autovacuum_enabled=false%'
+                 FROM pg_class c WHERE c.oid = relid), false)
 FROM pg_stat_user_tables
 WHERE n_dead_tup > 10000 AND n_dead_tup > 0.2 * n_live_tup
 ORDER BY n_dead_tup DESC LIMIT 10

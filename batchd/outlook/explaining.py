@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 from batchd.config.load import Config
 from batchd.db.engine import Database
 from batchd.db.explained import Explained, counted, explained
-from batchd.domain.job import CONFIG_REFERENCE, JobDefinition
+from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.domain.schedule import parse_schedule
 from batchd.errors import BatchdError
 from batchd.jobs.looks import Look, LookedAt
 from batchd.store.durations import JobHistory
+from batchd.telemetry.masking import Masker
 
 _ROWS = ("rows_deleted", "rows_affected", "rows", "deleted", "fetched", "records", "imported", "exported")
+_SECRET_NAME = re.compile(r"auth|cookie|token|secret|passw|api.?key|credential", re.IGNORECASE)
 _ELSEWHERE = {
     "http": "sends one request; what the server does with it is its own affair",
     "command": "starts a process of its own, with the daemon's rights; no database of the config is touched",
@@ -68,6 +71,7 @@ def explain_job(
 ) -> JobReport:
     """Return the report on a run that would begin `now`; no statement of ours takes longer than `limit`."""
     kind = config.kinds[job.kind]
+    mask = Masker(config.secrets).masked
     problem = None
     look = Look(facts=tuple(_plain_facts(job)))
     if kind.look is not None:
@@ -76,7 +80,7 @@ def explain_job(
             look = Look(found.statements, found.facts, found.advice)
         except (BatchdError, KeyError) as error:
             problem = _said(error)
-    statements = tuple(_report(each, databases, limit) for each in look.statements)
+    statements = tuple(_report(each, databases, limit, mask) for each in look.statements)
     return JobReport(
         job=job.name,
         kind=job.kind,
@@ -84,7 +88,7 @@ def explain_job(
         queue=job.queue,
         next_fire=parse_schedule(job.schedule, job.timezone).next_after(now) if job.schedule and job.enabled else None,
         statements=statements,
-        facts=look.facts,
+        facts=tuple((name, str(mask(value))) for name, value in look.facts),
         advice=(
             *look.advice,
             *(line for each in statements if not look.advice for line in _scan_advice(each, databases)),
@@ -104,12 +108,14 @@ def _said(error: Exception) -> str:
     return f"database {error.args[0]!r} did not answer"
 
 
-def _report(looked: LookedAt, databases: Mapping[str, Database], limit: timedelta) -> StatementReport:
+def _report(
+    looked: LookedAt, databases: Mapping[str, Database], limit: timedelta, mask: Callable[[Any], Any]
+) -> StatementReport:
     database = databases[looked.database]
     return StatementReport(
         looked.what,
         looked.database,
-        looked.sql,
+        mask(looked.sql),
         None if looked.explain is None else explained(database, looked.explain, limit),
         None if looked.count is None else counted(database, looked.count, limit),
         looked.locks,
@@ -128,28 +134,30 @@ def _scan_advice(statement: StatementReport, databases: Mapping[str, Database]) 
 def _expected(statements: Iterable[StatementReport], history: JobHistory | None) -> timedelta | None:
     """Return how long the rows counted now would take, at the pace of the last runs that say how many they had."""
     rows = sum(each.rows for each in statements if each.rows is not None)
-    seen = [
-        (length, float(count))
-        for length, result in (history.results if history else ())
-        if (count := next((result[name] for name in _ROWS if isinstance(result.get(name), int)), None))
-    ]
+    seen = [(length, count) for length, result in (history.results if history else ()) if (count := _rows_in(result))]
     total = sum(count for _, count in seen)
     if not rows or not total:
         return None
     return sum((length for length, _ in seen), timedelta(0)) * (rows / total)
 
 
+def _rows_in(result: JsonObject) -> int:
+    return next((count for name in _ROWS if isinstance(count := result.get(name), int)), 0)
+
+
 def _plain_facts(job: JobDefinition) -> Iterable[tuple[str, str]]:
     """Tell the params as they are stored: without secrets."""
     for name, value in job.params.items():
         if value not in (None, [], {}, ""):
-            yield name, "(a secret)" if value == CONFIG_REFERENCE else _shown(value)
+            yield name, _shown(name, value)
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
+    """Return the value; not that of a secret, nor of what is called like one: a header is often written as it is."""
+    if value == CONFIG_REFERENCE or _SECRET_NAME.search(name):
+        return "(a secret)"
     if isinstance(value, dict):
-        inner = (f"{key}: {'(a secret)' if part == CONFIG_REFERENCE else _shown(part)}" for key, part in value.items())
-        return ", ".join(inner)
+        return ", ".join(f"{key}: {_shown(key, part)}" for key, part in value.items())
     if isinstance(value, list):
-        return " ".join("(a secret)" if part == CONFIG_REFERENCE else _shown(part) for part in value)
+        return " ".join(_shown("", part) for part in value)
     return str(value)

@@ -81,10 +81,11 @@ def _fires_accounted_for(
         return
     coming = rule.next_after(began_at)
     for row in sorted(rows, key=lambda row: row.scheduled_for or began_at):
-        if row.scheduled_for != coming:
+        if row.scheduled_for is None or row.scheduled_for != coming:
             yield f"{job.name}: {coming} is followed in the ledger by {row.scheduled_for} (run {row.id}, {row.state})"
             return
-        last, count = row.scheduled_for, 1
+        last: datetime | None = row.scheduled_for
+        count = 1
         while last is not None and last < (row.scheduled_until or row.scheduled_for):
             last, count = rule.next_after(last), count + 1
         if last != (row.scheduled_until or row.scheduled_for) or count != row.fire_count:
@@ -183,10 +184,8 @@ def _retries_kept(job: JobDefinition, run: LedgerRun, attempts: Sequence[LedgerA
             continue
         wait = delay_after(job.retry, before.number, seed=str(run.id))
         if after.started_at + _TICK < before.finished_at + wait:
-            yield (
-                f"{job.name}: attempt {after.number} of run {run.id} came {after.started_at - before.finished_at} "
-                + (f"after a failure, and its back-off is {wait}")
-            )
+            came = after.started_at - before.finished_at
+            yield f"{job.name}: attempt {after.number} of run {run.id} came {came} after a failure, before its {wait}"
 
 
 def _attempts_agree(run: LedgerRun, attempts: Sequence[LedgerAttempt]) -> Iterable[str]:

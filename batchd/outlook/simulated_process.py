@@ -176,14 +176,14 @@ class SimulatedProcess:
 
     def _back_off(self, name: str) -> timedelta:
         self._failures[name] = self._failures.get(name, 0) + 1
-        return min(_BACKOFF * 2 ** min(self._failures[name] - 1, 10), LONGEST_WAIT)
+        return min(_BACKOFF * (1 << min(self._failures[name] - 1, 10)), LONGEST_WAIT)
 
     def _begin(self) -> None:
         """Register, bury the dead of this machine, fire `@reboot`; all of it again if the store goes away."""
         identity = WorkerIdentity(self.worker, self._machine.name, len(self._predecessors), "", "", 0, __version__)
         workers.register(self._store, identity, slots=self._machine.settings.slots)
         leases.take_back_from(self._store, self._predecessors)
-        workers.mark_stopped(self._store, self._predecessors)
+        workers.mark_stopped(self._store, tuple(self._predecessors))
         self._planner.queue_reboots(self._began_at)
         self.planning.wake()
         self._dispatching.wake()

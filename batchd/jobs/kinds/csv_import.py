@@ -272,7 +272,8 @@ def _look(params: CsvImportParams, databases: Mapping[str, Database], now: datet
     with looking(database, timedelta(seconds=5)) as connection:
         facts = find_table(connection, params.table)
         counting = written_out(connection, select(func.count()).select_from(facts.as_table()))
-    key, advice = "none", ()
+    key = "none"
+    advice: tuple[str, ...] = ()
     if params.on_conflict is not Conflict.ERROR:
         keys = facts.unique_keys
         key = ", ".join(params.key or (keys[0] if keys else ())) or "none"

@@ -141,7 +141,7 @@ def _look(params: SqlParams, databases: Mapping[str, Database], now: datetime) -
     database = databases[params.database]
     moment: Any = now.strftime("%Y-%m-%d %H:%M:%S") if database.dialect.name == "sqlite" else now
     binds = {"run_id": 0, "job": "", "scheduled_for": moment, **params.params}
-    looked = []
+    looked: list[LookedAt] = []
     for statement in _statements(params, database):
         is_explained = statement.first_word in _EXPLAINED
         counting = _counting(statement.text) if statement.first_word == "DELETE" else None

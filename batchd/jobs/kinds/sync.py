@@ -83,7 +83,7 @@ def _look(params: SyncParams, databases: Mapping[str, Database], now: datetime) 
     is_keyed = any(set(index.columns) == set(columns) for index in facts.indexes if index.unique)
     advice = () if is_keyed else (index_advice(facts, tuple(columns), unique=True),)
     written = locks_of(database.dialect.name, "INSERT")
-    found = (("from", params.url or str(params.path or "a query")), ("missing rows", params.on_missing))
+    found = (("from", params.url or str(params.file or "a query")), ("missing rows", params.on_missing))
     return Look((replace(looked, count=plain_sql(counting), locks=f"while it writes: {written}"),), found, advice)
 
 
