@@ -13,6 +13,7 @@ from batchd.db.engine import Database
 from tests.support.canary import CANARY
 from tests.support.databases import open_database
 from tests.support.postgres import PostgresServer, fresh_database, start_server
+from tests.support.stores import StoreTemplates
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
 hypothesis.settings.load_profile("batchd")
@@ -47,29 +48,48 @@ def postgres_server_18(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pos
         yield server
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreTemplates]:
+    """What stores are copied from."""
+    made = StoreTemplates(tmp_path_factory.mktemp("templates"))
+    yield made
+    made.drop()
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """The URL of an empty database of its own."""
-    with fresh_database(postgres_server) as url:
+def postgres_url(postgres_server: PostgresServer, templates: StoreTemplates) -> Iterator[str]:
+    """The URL of a database of its own, in which a store's tables are and nothing else."""
+    with templates.store_on(postgres_server) as url:
         yield url
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """The URL of a SQLite file that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'batchd.db'}"
+def sqlite_url(tmp_path: Path, templates: StoreTemplates) -> str:
+    """The URL of a SQLite file, in which a store's tables are and nothing else."""
+    return templates.copy_to(tmp_path / "batchd.db")
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "postgresql-18"])
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database, once for each dialect and server version that the contract suites run on."""
+def database_url(request: pytest.FixtureRequest, templates: StoreTemplates) -> Iterator[str]:
+    """A database with a store's tables, once for each dialect and server version that the contract suites run on."""
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_url")
     elif request.param == "postgresql":
         yield request.getfixturevalue("postgres_url")
     else:
-        with fresh_database(request.getfixturevalue("postgres_server_18")) as url:
+        with templates.store_on(request.getfixturevalue("postgres_server_18")) as url:
             yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql-18"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without a table, likewise; the SQLite file does not exist yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server = "postgres_server" if request.param == "postgresql" else "postgres_server_18"
+    with fresh_database(request.getfixturevalue(server)) as url:
+        yield url
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class JobReader:
         self, settings: Settings, kinds: Mapping[str, Kind[Any]], outside: Substitution, problems: Problems
     ) -> None:
         self._settings = settings
-        self._kinds = kinds
+        self.kinds = kinds
         self._outside = outside
         self._problems = problems
 
@@ -88,7 +88,7 @@ class JobReader:
         """
         whole = {job.definition.name: job for job in read}
         for name, job in whole.items():
-            kind = self._kinds[job.definition.kind]
+            kind = self.kinds[job.definition.kind]
             for start in kind.starts(kind.params.model_validate(job.params)) if kind.starts else ():
                 self._check_start(("jobs", name, *start.key), start, name, whole, named)
             if job.definition.then is not None:
@@ -112,7 +112,7 @@ class JobReader:
         other = whole.get(str(then["job"])) if then is not None else None
         if then is None or other is None or "params" in then:
             return job
-        fields = self._kinds[other.definition.kind].params.model_fields
+        fields = self.kinds[other.definition.kind].params.model_fields
         take: list[JsonValue] = [*sorted(set(fields) - set(other.params))]
         return ReadJob(replace(job.definition, then={**then, "take": take}), job.params)
 
@@ -135,12 +135,12 @@ class JobReader:
             self._problems.add_named((*path, "job"), f"there is no [jobs.{start.job}]", start.job, named)
         elif start.job == name:
             self._problems.add((*path, "job"), "is the job itself, which would never come to an end")
-        elif start.kind is not None and start.kind not in self._kinds:
-            known = ", ".join(sorted(self._kinds))
+        elif start.kind is not None and start.kind not in self.kinds:
+            known = ", ".join(sorted(self.kinds))
             message = f"there is no kind {start.kind!r}; there are: {known}"
-            self._problems.add_named((*path, "kind"), message, start.kind, self._kinds)
+            self._problems.add_named((*path, "kind"), message, start.kind, self.kinds)
         elif start.job is None or start.job in whole:
-            self._check_kind(path, start, self._kinds[start.kind or whole[str(start.job)].definition.kind])
+            self._check_kind(path, start, self.kinds[start.kind or whole[str(start.job)].definition.kind])
 
     def _check_kind(self, path: tuple[str, ...], start: Start, kind: Kind[Any]) -> None:
         if kind.runs_elsewhere:
@@ -155,14 +155,14 @@ class JobReader:
 
     def _kind_of(self, path: tuple[str, ...], table: Mapping[str, Any]) -> Kind[Any] | None:
         name = table.get("kind")
-        known = ", ".join(sorted(self._kinds))
+        known = ", ".join(sorted(self.kinds))
         if name is None:
             self._problems.add(path, f"has no `kind`; there are: {known}")
             return None
-        kind = self._kinds.get(name) if isinstance(name, str) else None
+        kind = self.kinds.get(name) if isinstance(name, str) else None
         if kind is None:
             self._problems.add_named(
-                (*path, "kind"), f"there is no kind {name!r}; there are: {known}", str(name), self._kinds
+                (*path, "kind"), f"there is no kind {name!r}; there are: {known}", str(name), self.kinds
             )
         return kind
 

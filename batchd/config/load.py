@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.config.borrowing import with_borrowed
 from batchd.config.document import parse, read_text
 from batchd.config.faults import add_fault, add_faults, fault_text
 from batchd.config.jobs import JobReader, ReadJob
@@ -122,6 +123,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)
+        complete = with_borrowed(complete, reader.kinds, outside, problems)
     problems.raise_if_any()
     complete = reader.with_followers(complete)
     return Config(

@@ -309,6 +309,20 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """What a job takes from another job of the config: its param `key` names that one, which is of `kind`.
+
+    `take` returns the params to put in the place of `key`, from the other job's validated params; it raises LookupError
+    with a message for what is not there.
+    """
+
+    key: str
+    job: str
+    kind: str
+    take: Callable[[Any], JsonObject]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind(Generic[P]):
     """A kind of job.
 
@@ -326,6 +340,7 @@ class Kind(Generic[P]):
     `look` says, for `batchd explain`, what a run at a moment would do on the databases that answered; it changes
     nothing.
     `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
+    `borrows` names, for given params, another job whose params they take the place of; config puts them in.
     """
 
     name: str
@@ -343,3 +358,4 @@ class Kind(Generic[P]):
     starts: Callable[[P], Sequence[Start]] | None = None
     look: Callable[[P, Mapping[str, Database], datetime], Look] | None = None
     runs_elsewhere: bool = False
+    borrows: Callable[[P], Borrowed | None] | None = None

@@ -10,11 +10,12 @@ import pytest
 
 from tests.support.kind_contract import Place
 from tests.support.postgres import PostgresServer, fresh_database, start_server
+from tests.support.stores import StoreTemplates
 
 
 @dataclass(frozen=True)
 class Urls:
-    """Two empty databases of one dialect."""
+    """Two databases of one dialect: a store, in which a daemon has been before, and an empty one."""
 
     dialect: str
     store: str
@@ -22,14 +23,16 @@ class Urls:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def urls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Urls]:
+def urls(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: StoreTemplates
+) -> Iterator[Urls]:
     """A store and an application's database, once for each dialect."""
     if request.param == "sqlite":
         folder = tmp_path_factory.mktemp("databases")
-        yield Urls("sqlite", f"sqlite:///{folder}/batchd.db", f"sqlite:///{folder}/app.db")
+        yield Urls("sqlite", templates.copy_to(folder / "batchd.db"), f"sqlite:///{folder}/app.db")
         return
     server = request.getfixturevalue("postgres_server")
-    with fresh_database(server) as store, fresh_database(server) as app:
+    with templates.store_on(server) as store, fresh_database(server) as app:
         yield Urls("postgresql", store, app)
 
 
@@ -41,16 +44,20 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSer
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Place]]:
+def places(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: StoreTemplates
+) -> Iterator[Callable[[], Place]]:
     """Makes places for `tests.support.kind_contract`, once for each dialect."""
     with ExitStack() as stack:
 
         def place() -> Place:
             folder = tmp_path_factory.mktemp("place")
             if request.param == "sqlite":
-                return Place("sqlite", folder, f"sqlite:///{folder}/batchd.db", f"sqlite:///{folder}/app.db")
+                store = templates.copy_to(folder / "batchd.db")
+                return Place("sqlite", folder, store, f"sqlite:///{folder}/app.db")
             server = request.getfixturevalue("postgres_server")
-            store, app = (stack.enter_context(fresh_database(server)) for _ in range(2))
+            store = stack.enter_context(templates.store_on(server))
+            app = stack.enter_context(fresh_database(server))
             return Place("postgresql", folder, store, app)
 
         yield place

@@ -89,8 +89,15 @@ class Shell:
 
 
 @pytest.fixture
+def bare_shell(tmp_path: Path) -> Iterator[Shell]:
+    """A folder with a config, and no file yet where the SQLite store is to be."""
+    with in_folder(tmp_path, f"sqlite:///{tmp_path / 'none.db'}") as made_shell:
+        yield made_shell
+
+
+@pytest.fixture
 def shell(tmp_path: Path, sqlite_url: str) -> Iterator[Shell]:
-    """A folder with a config, and the SQLite store that it names, still without tables.
+    """A folder with a config, and the SQLite store that it names.
 
     What the commands ask of a store is proven on every dialect by test_queries.py and test_control.py.
     """
@@ -143,21 +150,22 @@ def until(found: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_a_store_that_was_never_made_is_not_made_by_looking(shell: Shell) -> None:
+def test_a_store_that_was_never_made_is_not_made_by_looking(bare_shell: Shell) -> None:
     """Every command but run, migrate and demo says what to do, exits with 76 and leaves no file."""
     for words in (["jobs"], ["runs"], ["show", "1"], ["status"], ["trigger", "nightly"], ["pause", "nightly"]):
-        done = shell(*words)
+        done = bare_shell(*words)
         assert done.returncode == 76, done.stderr
         assert "batchd migrate" in done.stderr
-    assert not Path(str(shell.store.engine.url.database)).exists()
+    assert not Path(str(bare_shell.store.engine.url.database)).exists()
 
 
-def test_migrate_makes_the_tables_once(any_shell: Shell) -> None:
+def test_migrate_makes_the_tables_once(tmp_path: Path, empty_url: str) -> None:
     """The second time says that nothing was to be done."""
-    assert any_shell.json("migrate") == {"changed": True}
-    assert any_shell.json("migrate") == {"changed": False}
-    assert any_shell.json("jobs") == {"jobs": []}
-    assert "CREATE TABLE" in any_shell("migrate", "--sql").stdout
+    with in_folder(tmp_path, empty_url) as shell:
+        assert shell.json("migrate") == {"changed": True}
+        assert shell.json("migrate") == {"changed": False}
+        assert shell.json("jobs") == {"jobs": []}
+        assert "CREATE TABLE" in shell("migrate", "--sql").stdout
 
 
 def test_a_missing_config_says_where_it_was_looked_for(shell: Shell) -> None:

@@ -396,3 +396,24 @@ def test_any_text_comes_back(
     _, file = export(database, folder / "a.ndjson", table="cells", key=["n"])
     objects = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
     assert objects == [{"n": n, "a": a, "b": b} for n, (a, b) in enumerate(rows)]
+
+
+def test_a_query_speaks_of_its_period(people: Database, tmp_path: Path) -> None:
+    """`:since` is included and `:until`, the scheduled time, is not; a cast and a text with colons stay as they are."""
+    moment = "'2026-05-%02d 03:15:07'" if people.dialect.name == "sqlite" else "'2026-05-%02d 03:15:07+00'"
+    for number, day in ((1, 12), (2, 13), (3, 19), (4, 20)):
+        execute(people, f"UPDATE people SET at = {moment % day} WHERE id = {number}")
+    execute(people, "DELETE FROM people WHERE id > 4")
+    asked = "SELECT id, 'a::b :c' AS mark FROM people WHERE at >= :since AND at < :until ORDER BY id"
+    for options in ({}, {"resumable": True, "key": ["id"]}):
+        _, file = export(people, tmp_path / "week.csv", query=asked, period="7d", **options)
+        assert read_csv(file.read_text()) == [["id", "mark"], ["2", "a::b :c"], ["3", "a::b :c"]]
+
+
+def test_a_reports_name_is_no_business_of_a_run(people: Database, tmp_path: Path) -> None:
+    """The config looks it up; a run that is given one says so."""
+    with pytest.raises(JobError, match="looked up in the config"):
+        KIND.run(
+            KIND.params.model_validate({"report": "shop.top", "path": str(tmp_path / "a.csv")}),
+            DirectContext({"app": people}),
+        )

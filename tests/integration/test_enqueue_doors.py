@@ -248,18 +248,18 @@ def test_a_connection_of_the_wrong_sort_is_told_so(postgres_url: str) -> None:
             client.enqueue("noop", connection=object())
 
 
-def test_a_database_without_a_store_is_told_so(database_url: str, database: Database) -> None:
+def test_a_database_without_a_store_is_told_so(empty_url: str) -> None:
     """Whatever the driver says about missing tables and functions."""
-    with database.writing() as connection:
+    with closing(open_database(empty_url)) as database, database.writing() as connection:
         connection.exec_driver_sql("CREATE TABLE orders (number integer)")
-    with Client(database_url) as client:
+    with Client(empty_url) as client:
         for call in (lambda: client.enqueue("noop"), lambda: client.run(1)):
             with pytest.raises(SchemaMismatch, match="has no batchd store"):
                 call()
-    if database_url.startswith("postgresql"):
+    if empty_url.startswith("postgresql"):
         with (
-            Client(database_url) as client,
-            psycopg.connect(database_url) as plain,
+            Client(empty_url) as client,
+            psycopg.connect(empty_url) as plain,
             pytest.raises(SchemaMismatch, match="has no batchd store"),
         ):
             client.enqueue("noop", connection=plain)

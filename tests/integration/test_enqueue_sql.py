@@ -167,9 +167,9 @@ def test_the_tables_are_found_from_any_search_path(postgres_url: str) -> None:
         assert ask(connection, "SELECT id FROM jobs.batchd_runs") == run_id
 
 
-def test_the_printed_sql_makes_the_functions(postgres_url: str) -> None:
+def test_the_printed_sql_makes_the_functions(postgres_server: PostgresServer) -> None:
     """`batchd migrate --sql | psql` is enough."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
+    with fresh_database(postgres_server) as url, psycopg.connect(url, autocommit=True) as connection:
         connection.execute(migration_sql("postgresql").encode())
         assert ask(connection, "SELECT batchd_enqueue('anything')") == 1
 

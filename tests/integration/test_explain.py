@@ -122,7 +122,9 @@ def _everything(url: str) -> Any:
     with database.reading() as connection:
         tables = inspect(connection).get_table_names()
         rows = {table: connection.execute(text(f'SELECT * FROM "{table}" ORDER BY 1')).all() for table in tables}
-        indexes = {table: inspect(connection).get_indexes(table) for table in tables}
+        indexes = {
+            table: sorted(str(each["name"]) for each in inspect(connection).get_indexes(table)) for table in tables
+        }
     database.close()
     return rows, indexes
 

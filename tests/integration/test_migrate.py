@@ -24,6 +24,12 @@ from batchd.store.schema import SCHEMA_VERSION, meta, metadata
 from tests.support.databases import open_database
 
 
+@pytest.fixture
+def database_url(empty_url: str) -> str:
+    """A database without a table, since these tests make them."""
+    return empty_url
+
+
 def test_the_migrated_tables_are_those_of_the_schema(database: Database) -> None:
     """Alembic sees no difference, and every CHECK of the schema is there."""
     assert migrate(database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from batchd.db.engine import Database
 from batchd.store import queries
 from batchd.store.queries import RunFilter
+from tests.support.databases import open_database
 from tests.support.store_rows import (
     LONG_AGO,
     add_attempt,
@@ -30,13 +32,14 @@ def store(database: Database) -> Iterator[Database]:
     return database
 
 
-def test_an_empty_database_has_no_tables_and_gets_none(database: Database) -> None:
+def test_an_empty_database_has_no_tables_and_gets_none(empty_url: str) -> None:
     """Asking creates neither a table nor a file."""
-    assert not queries.has_tables(database)
-    if database.dialect.name == "sqlite":
-        assert not Path(str(database.engine.url.database)).exists()
-    make_tables(database)
-    assert queries.has_tables(database)
+    with closing(open_database(empty_url)) as database:
+        assert not queries.has_tables(database)
+        if database.dialect.name == "sqlite":
+            assert not Path(str(database.engine.url.database)).exists()
+        make_tables(database)
+        assert queries.has_tables(database)
 
 
 def test_each_job_comes_with_its_newest_run(store: Database) -> None:

@@ -114,16 +114,18 @@ _ODD_TYPES = [
 
 def test_every_type_settles(database: Database, api: Api) -> None:
     """What a column makes of a value (rounded, padded, parsed) equals that value next time; a real change is seen."""
-    for declared, first, second, only in _ODD_TYPES:
-        if only not in {None, database.dialect.name}:
-            continue
-        execute(database, "DROP TABLE IF EXISTS things", f"CREATE TABLE things (id integer PRIMARY KEY, a {declared})")
-        params = {"url": f"{api.url}/all", "table": "things", "fields": {"id": "id", "a": "a"}}
-        api.records = [{"id": 1, "a": first}, {"id": 2, "a": None}]
-        seen = [sync(database, **params)["added"], sync(database, **params)["changed"]]
-        api.records = [{"id": 1, "a": second}, {"id": 2, "a": None}]
-        seen += [sync(database, **params)["changed"] for _ in range(2)]
-        assert seen == [2, 0, 1, 0], declared
+    odd = [each for each in _ODD_TYPES if each[3] in {None, database.dialect.name}]
+    names = [f"c{number}" for number in range(len(odd))]
+    columns = ", ".join(f"{name} {declared}" for name, (declared, *_) in zip(names, odd, strict=True))
+    execute(database, f"CREATE TABLE things (id integer PRIMARY KEY, {columns})")
+    params = {"url": f"{api.url}/all", "table": "things", "fields": {name: name for name in ("id", *names)}}
+    empty = {"id": 2, **dict.fromkeys(names)}
+    seen = []
+    for values in ([first for _, first, _, _ in odd], [second for _, _, second, _ in odd]):
+        api.records = [{"id": 1, **dict(zip(names, values, strict=True))}, empty]
+        results = [sync(database, **params) for _ in range(2)]
+        seen += [(result["added"], result["changed"], result["columns"]) for result in results]
+    assert seen == [(2, 0, {}), (0, 0, {}), (0, 1, dict.fromkeys(names, 1)), (0, 0, {})]
 
 
 def test_decimals_keep_all_their_digits(database: Database, api: Api) -> None:

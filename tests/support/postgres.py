@@ -90,15 +90,23 @@ def start_server(base: Path, version: str, *, synced: bool = False) -> Iterator[
 
 
 @contextlib.contextmanager
-def fresh_database(server: PostgresServer) -> Iterator[str]:
-    """Yield the URL of an empty database, dropped afterwards."""
+def fresh_database(server: PostgresServer, *, template: str | None = None) -> Iterator[str]:
+    """Yield the URL of a new database, empty or a copy of the one named `template`, dropped afterwards."""
     name = f"t_{uuid.uuid4().hex[:12]}"
+    made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if template is not None:
+        made += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
     with psycopg.connect(server.admin_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    head, _, query = server.admin_url.partition("?")
-    yield head.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+        admin.execute(made)
+    yield url_of(server, name)
     with psycopg.connect(server.admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def url_of(server: PostgresServer, name: str) -> str:
+    """Return the URL of the server's database of that name."""
+    head, _, query = server.admin_url.partition("?")
+    return head.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
 
 
 def _home(*, synced: bool) -> str | None:

@@ -115,7 +115,10 @@ class HttpSource:
     can_seek = False
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        import httpx2  # noqa: PLC0415 (a daemon that fetches nothing need not hold it in memory)
+        # A daemon that fetches nothing need not hold them in memory.
+        import httpx2  # noqa: PLC0415
+
+        from batchd.jobs.http.trust import trusted  # noqa: PLC0415
 
         self.name = without_secrets(url)
         self.position = 0
@@ -125,6 +128,7 @@ class HttpSource:
             follow_redirects=True,
             max_redirects=_MOST_REDIRECTS,
             timeout=httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            verify=trusted(),
         )
         try:
             # Packed on the way, the bytes that come would not be those that Content-Length counts.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from batchd.jobs.exports.packing import Packer, packer
 from batchd.jobs.exports.part_file import Note, PartFile, fresh_part, resumable_part
 from batchd.jobs.exports.sheets import write_workbook
 from batchd.jobs.exports.texts import TextFormat, header, lines, plain_select
+from batchd.jobs.period import Period
 
 _ROWS_AT_ONCE = 2_000
 _ROWS_OF_A_GROUP = 50_000
@@ -53,6 +54,7 @@ class ExportRequest:
     keep: int | None
     keep_for: timedelta | None
     dry_run: bool
+    period: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Export:
         self._request = request
         self._note = Note(request.path.parent, context.job, context.run_id)
         self._total: int | None = None
+        self._moment = context.scheduled_for or context.now()
 
     def run(self) -> JsonObject:
         """Write the file, remove old ones, return the run's result."""
@@ -82,6 +85,8 @@ class Export:
         if request.dry_run:
             return self._counted()
         noted = self._note.read() if request.resumable else None
+        if noted is not None:
+            self._moment = datetime.fromisoformat(str(noted["moment"]))
         final = self._final() if noted is None else Path(str(noted["path"]))
         if not request.replaces and final.exists():
             raise JobError(
@@ -102,8 +107,8 @@ class Export:
         return self._result(final, written, self._remove_old(final))
 
     def _final(self) -> Path:
-        moment = self._context.scheduled_for or self._context.now()
-        return file_at(self._request.path, moment=moment, run_id=self._context.run_id, job=self._context.job).absolute()
+        job, run_id = self._context.job, self._context.run_id
+        return file_at(self._request.path, moment=self._moment, run_id=run_id, job=job).absolute()
 
     def _publish(self, part: PartFile) -> None:
         self._context.raise_if_stopping()  # an attempt that was overtaken must not put its file over the other's
@@ -125,7 +130,8 @@ class Export:
             yield connection
 
     def _source(self, connection: Connection) -> RowSource:
-        return find_rows(connection, self._request.rows, ordered=self._request.resumable)
+        rows = rows_of(self._request, self._moment, self._database.dialect.name)
+        return find_rows(connection, rows, ordered=self._request.resumable)
 
     def _look(self, connection: Connection) -> RowSource:
         """Return the source as the snapshot has it, and learn how many rows there are, about."""
@@ -229,6 +235,7 @@ class Export:
         self._note.write(
             {
                 "path": str(part.final),
+                "moment": self._moment.isoformat(),
                 "shape": self._shape(source),
                 "rows": written.rows,
                 "size": written.size,
@@ -279,6 +286,14 @@ class Export:
             "removed_files": removed,
             "dry_run": False,
         }
+
+
+def rows_of(request: ExportRequest, moment: datetime, dialect: str) -> RowsWanted:
+    """Return the rows, `:since` and `:until` of the query in the period that ends at the moment."""
+    query = request.rows.query
+    if query is None or request.period is None:
+        return request.rows
+    return replace(request.rows, query=Period(moment - request.period, moment).written_into(query, dialect))
 
 
 def _count_of(source: RowSource) -> Select[int]:

@@ -24,6 +24,7 @@ from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
 from batchd.jobs.http.origin import may_have_credentials, origin_of, shown
 from batchd.jobs.http.retry import AskAgain, pause_before, retry_after
+from batchd.jobs.http.trust import trusted
 from batchd.telemetry.masking import Masker
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -98,7 +99,9 @@ class Caller:
         self._closed = threading.Event()
         self._masker = Masker(call.secrets)
         self._sent = 0
-        self._client = httpx2.Client(timeout=call.request_timeout.total_seconds(), follow_redirects=False)
+        self._client = httpx2.Client(
+            timeout=call.request_timeout.total_seconds(), follow_redirects=False, verify=trusted()
+        )
 
     def answer(self) -> Answered:
         """Return the expected answer; raises JobError."""

@@ -1,24 +1,31 @@
-"""csv_export: a table or a query becomes a file, CSV, JSON lines, a workbook or Parquet, whole or not there."""
+"""csv_export: rows become a file, CSV, JSON lines, a workbook or Parquet, whole or not there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.db.row_source import RowsWanted, find_rows
 from batchd.domain.job import JsonObject
-from batchd.jobs.contract import JobContext, Kind, Params
-from batchd.jobs.exports.export import Export, ExportRequest
+from batchd.domain.quantities import format_duration
+from batchd.errors import JobError
+from batchd.jobs.contract import Borrowed, JobContext, Kind, Params
+from batchd.jobs.exports.export import Export, ExportRequest, rows_of
 from batchd.jobs.exports.libraries import library
 from batchd.jobs.exports.names import check_places, format_of, has_moving_places
 from batchd.jobs.exports.texts import TextFormat
 from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.params import Duration, NotBlank, SqlName
+from batchd.jobs.period import uses_period
+
+if TYPE_CHECKING:
+    from batchd.jobs.reports.params import ReportParams
 
 _BOOKS = ("xlsx", "parquet")
 _DEFAULT_LEVEL = {"gzip": 3, "zstd": 3}
@@ -28,12 +35,22 @@ _HIGHEST_LEVEL = {"gzip": 9, "zstd": 19}
 class CsvExportParams(Params):
     """What to export, where to, and in which form."""
 
-    database: str = Field(description="Name of the [databases.NAME] that holds the rows.")
+    database: str = Field(default="", description="Name of the [databases.NAME] that holds the rows.")
     table: SqlName | None = Field(
         default=None,
         description='Table, as in SQL: `users`, `crm.users`, or `"User"`. Either this or `query`.',
     )
     query: NotBlank | None = Field(default=None, description="One SELECT. Either this or `table`.")
+    report: NotBlank | None = Field(
+        default=None,
+        description="JOB.QUERY: the query of that name of a job of kind `report`, with its database and its period. "
+        "Instead of `table` and `query`.",
+        examples=["shop-report.top"],
+    )
+    period: Duration | None = Field(
+        default=None,
+        description="Length of the period that ends at the run's scheduled time: `:since` and `:until` in the `query`.",
+    )
     where: NotBlank | None = Field(default=None, description="A SQL condition that rows of `table` must meet.")
     columns: list[str] = Field(default=[], description="Columns to export, in this order. All of them when not set.")
     key: list[str] = Field(
@@ -85,6 +102,13 @@ class CsvExportParams(Params):
         check_places(value)
         return value
 
+    @field_validator("report")
+    @classmethod
+    def _names_a_query(cls, value: str | None) -> str | None:
+        if value is not None and not all(value.rpartition(".")[::2]):
+            raise ValueError("name the job and its query: JOB.QUERY")
+        return value
+
     @field_validator("delimiter")
     @classmethod
     def _separates(cls, value: str | None) -> str | None:
@@ -102,13 +126,18 @@ class CsvExportParams(Params):
     @model_validator(mode="after")
     def _fits_together(self) -> CsvExportParams:
         named = format_of(self.path.name)
-        if (self.table is None) == (self.query is None):
-            raise ValueError("set exactly one of `table` and `query`")
-        if self.query is not None and self.where is not None:
+        if sum(source is not None for source in (self.table, self.query, self.report)) != 1:
+            raise ValueError("set exactly one of `table`, `query` and `report`")
+        if self.report is None and not self.database:
+            raise ValueError("set `database`")
+        if self.report is not None and self.database:
+            raise ValueError("`database` is that of the report; leave it out")
+        self._check_period()
+        if self.table is None and self.where is not None:
             raise ValueError("`where` belongs to `table`; put the condition into the query")
         if self.resumable and named.format in _BOOKS:
             raise ValueError(f"a {named.format} file cannot be gone on with; leave `resumable` out")
-        if self.resumable and self.query is not None and not self.key:
+        if self.resumable and self.table is None and not self.key:
             raise ValueError("a resumable `query` needs `key`: the columns of its result to go by")
         if (self.keep is not None or self.keep_for is not None) and not has_moving_places(self.path):
             raise ValueError("`keep` and `keep_for` need {date}, {time} or {run_id} in the file's name")
@@ -119,9 +148,22 @@ class CsvExportParams(Params):
             raise ValueError(f"`compression_level` is for .gz up to 9 and .zst up to 19, not {level} here")
         return self
 
+    def _check_period(self) -> None:
+        speaks_of_it = self.query is not None and uses_period(self.query)
+        if speaks_of_it and self.period is None:
+            raise ValueError("the query speaks of `:since` or `:until`; say with `period` how long that is")
+        if self.table is not None and self.period is not None:
+            raise ValueError("`period` is for a `query` that speaks of `:since` or `:until`")
+
 
 def run(params: CsvExportParams, context: JobContext) -> JsonObject:
     """Write the file and return its path, rows and bytes."""
+    if params.report is not None:
+        raise JobError(
+            f"`report` ({params.report}) is looked up in the config, not by a run",
+            hint="set it in the job's config, or give the run `database` and `query`",
+            retryable=False,
+        )
     return Export(context, context.database(params.database), _request(params)).run()
 
 
@@ -144,7 +186,26 @@ def _request(params: CsvExportParams) -> ExportRequest:
         keep=params.keep,
         keep_for=params.keep_for,
         dry_run=params.dry_run,
+        period=params.period,
     )
+
+
+def _borrows(params: CsvExportParams) -> Borrowed | None:
+    if params.report is None:
+        return None
+    job, _, query = params.report.rpartition(".")
+
+    def take(report: ReportParams) -> JsonObject:
+        asked = report.queries.get(query)
+        if asked is None:
+            raise LookupError(f"[jobs.{job}] has no query {query!r}; it has: {', '.join(report.queries) or 'none'}")
+        return {
+            "database": asked.database or report.database or "",
+            "query": asked.sql,
+            **({"period": format_duration(report.period)} if uses_period(asked.sql) else {}),
+        }
+
+    return Borrowed("report", job, "report", take)
 
 
 def _check_code(params: CsvExportParams) -> list[tuple[str, str]]:
@@ -161,7 +222,8 @@ def _check_connected(params: CsvExportParams, databases: Mapping[str, Database])
     database = databases.get(params.database)
     if database is not None:
         with database.reading() as connection:
-            find_rows(connection, _request(params).rows, ordered=params.resumable)
+            rows = rows_of(_request(params), SystemClock().now(), database.dialect.name)
+            find_rows(connection, rows, ordered=params.resumable)
     return []
 
 
@@ -171,7 +233,7 @@ def _look(params: CsvExportParams, databases: Mapping[str, Database], now: datet
 
 KIND = Kind(
     name="csv_export",
-    summary="Writes a table or a query to a file: CSV, JSON lines, Excel or Parquet, packed or not.",
+    summary="Writes a table, a query or one of a report's to a file: CSV, JSON lines, Excel or Parquet, packed or not.",
     params=CsvExportParams,
     run=run,
     example="""\
@@ -185,10 +247,12 @@ path = "exports/users-{date}.csv.gz"
 keep = 14
 # where = "deleted_at IS NULL"
 # escape_formulas = true       # for people who open it in a spreadsheet
+# report = "shop-report.top"    # instead of database and table: that query of [jobs.shop-report]
 """,
-    databases=lambda params: [params.database],
+    databases=lambda params: [params.database] if params.database else [],
     defaults={"timeout": "6h"},
     check_connected=_check_connected,
     look=_look,
     check_code=_check_code,
+    borrows=_borrows,
 )

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from batchd.domain.job import JsonObject
+from batchd.jobs.period import uses_period
 from batchd.jobs.reports.attachments import attachment_of
 from batchd.jobs.reports.blocks import block_of, figures_of
 from batchd.jobs.reports.charts import drawn
@@ -19,7 +20,7 @@ from batchd.jobs.reports.content import Answer, Block, Chart, Figures, Report
 from batchd.jobs.reports.daily import daily_blocks, daily_summary
 from batchd.jobs.reports.formats import Formats, humanised
 from batchd.jobs.reports.params import ReportParams
-from batchd.jobs.reports.queries import Bounds, Question, ask, uses_period
+from batchd.jobs.reports.queries import Bounds, Question, ask
 from batchd.jobs.reports.source import ReportSource
 from batchd.jobs.reports.text import report_text
 from batchd.jobs.templating import Templates, text_of

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,11 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from batchd.db.engine import Database, driver_message
 from batchd.errors import DatabaseUnavailable, JobError, StatementCancelled
 from batchd.jobs.looks import LookedAt, locks_of
+from batchd.jobs.period import NAMED, Period
 from batchd.jobs.reports.content import Answer
 from batchd.jobs.reports.source import ReportSource
-
-_NAMED = re.compile(r"(?<![:\w]):(since|until)\b(?!:)|:")
-_SQLITE_MOMENT = "%Y-%m-%d %H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +78,6 @@ def look_at_question(database: Database, question: Question, bounds: Bounds) -> 
     )
 
 
-def uses_period(sql: str) -> bool:
-    """Return whether a query speaks of `:since` or `:until`."""
-    return any(match[1] for match in _NAMED.finditer(sql))
-
-
 def _answer(connection: Connection, database: Database, question: Question, bounds: Bounds, job: str) -> Answer:
     where = f"job {job!r}, query {question.name!r} on database {question.database!r}"
     statement = _statement(_without_end(question.sql), database, bounds)
@@ -117,12 +108,9 @@ def _answer(connection: Connection, database: Database, question: Question, boun
 
 def _statement(sql: str, database: Database, bounds: Bounds) -> TextClause:
     """Return the statement with `:since` and `:until` bound; every other colon is the query's own."""
-    escaped = _NAMED.sub(lambda match: match[0] if match[1] else r"\:", sql)
-    moments: Mapping[str, Any] = {"since": bounds.since, "until": bounds.until}
-    if database.dialect.name == "sqlite":
-        # As SQLite's own CURRENT_TIMESTAMP writes them.
-        moments = {name: at.astimezone(UTC).strftime(_SQLITE_MOMENT) for name, at in moments.items()}
-    used = {match[1] for match in _NAMED.finditer(sql) if match[1]}
+    escaped = NAMED.sub(lambda match: match[0] if match[1] else r"\:", sql)
+    moments = Period(bounds.since, bounds.until).values(database.dialect.name)
+    used = {match[1] for match in NAMED.finditer(sql) if match[1]}
     return text(escaped).bindparams(**{name: at for name, at in moments.items() if name in used})
 
 

@@ -100,7 +100,7 @@ class Fetch:
             after = replace(
                 state,
                 place=page.after,
-                pages=state.pages + 1,
+                pages=state.pages + page.count,
                 fetched=state.fetched + len(page.records),
                 staged=state.staged + staged.rows,
                 rejected=state.rejected + len(staged.rejects),

@@ -25,6 +25,7 @@ from batchd.errors import JobError
 from batchd.jobs.contract import Log
 from batchd.jobs.http.origin import may_have_credentials, origin_of, shown
 from batchd.jobs.http.retry import AskAgain, is_asked_again, pause_before, retry_after
+from batchd.jobs.http.trust import trusted
 from batchd.jobs.sync.answers import Answer, Spent
 from batchd.jobs.sync.rate import RateLimit
 from batchd.telemetry.masking import Masker
@@ -79,6 +80,7 @@ class HttpClient:
             timeout=httpx2.Timeout(seconds, pool=None),
             limits=httpx2.Limits(max_connections=settings.concurrency + 1),
             follow_redirects=False,
+            verify=trusted(),
         )
 
     def get(self, url: str, conditions: Mapping[str, str], read: Callable[[Answer], T]) -> T:

@@ -1,17 +1,20 @@
 """Records from an HTTP API, page after page, asked for by threads of its own.
 
 The attempt's thread only waits for answers, so that a stop ends the wait at once, however long the server is silent;
-and while it writes one page, the next is already on its way.
+and while it writes one page, the next are already on their way. Those that have come meanwhile are written together.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from queue import Empty, Full, Queue
 from tempfile import TemporaryFile
 from typing import IO, Any
 from urllib.parse import urljoin
@@ -39,6 +42,8 @@ from batchd.jobs.sync.sources import Page, SourceFacts
 
 _LOOK_EVERY_SECONDS = 0.05
 _LINES_OF_A_PAGE = 5_000
+_RECORDS_TOGETHER = 5_000
+_PAGES_AHEAD = 3
 _COPIED_BYTES = 1 << 16
 
 
@@ -79,6 +84,9 @@ class HttpSource:
         self._request = request
         self._context = context
         self._threads = ThreadPoolExecutor(request.concurrency, thread_name_prefix="sync")
+        self._closed = threading.Event()
+        self._waiting: deque[Future[_Fetched]] = deque()
+        self._chain: Queue[_Fetched | BaseException] = Queue(_PAGES_AHEAD)
         self._seen: set[str] = set()
         self._last_digest = ""
 
@@ -93,15 +101,37 @@ class HttpSource:
         """See `Source`."""
         begin = first_place(self._request.paging) if place is None else place
         is_first = place is None
-        fetched_pages = self._ahead(begin) if self._is_concurrent else self._one_by_one(begin)
-        for fetched in fetched_pages:
+        pages = self._ahead(begin) if self._is_concurrent else self._one_by_one(begin)
+        together: list[_Fetched] = []
+        while True:
+            try:
+                fetched = next(pages, None)
+            except BaseException:
+                if together:
+                    yield self._page(together)
+                raise
+            if fetched is None:
+                return
             if is_first:
                 self.facts = SourceFacts(fetched.validators, fetched.is_not_modified)
                 is_first = False
             if fetched.lines is not None:
                 yield from self._lines(fetched.lines, fetched)
             elif not fetched.is_not_modified:
-                yield Page(fetched.records, self._kept(fetched.after), fetched.total)
+                together.append(fetched)
+                if fetched.after is None or not self._may_wait(together):
+                    yield self._page(together)
+                    together = []
+
+    def _may_wait(self, together: Sequence[_Fetched]) -> bool:
+        """Whether the next page is here already, and belongs to the same transaction."""
+        is_here = self._waiting[0].done() if self._waiting else not self._chain.empty()
+        return is_here and sum(len(each.records) for each in together) < _RECORDS_TOGETHER
+
+    def _page(self, together: Sequence[_Fetched]) -> Page:
+        last = together[-1]
+        records = last.records if len(together) == 1 else list(chain.from_iterable(each.records for each in together))
+        return Page(records, self._kept(last.after), last.total, len(together))
 
     def taken(self) -> Spent:
         """See `Source`."""
@@ -109,6 +139,7 @@ class HttpSource:
 
     def close(self) -> None:
         """See `Source`."""
+        self._closed.set()
         self._client.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -117,23 +148,45 @@ class HttpSource:
         return self._request.concurrency > 1 and can_be_concurrent(self._request.paging)
 
     def _one_by_one(self, place: JsonObject) -> Iterator[_Fetched]:
-        """Yield each page while the one after it is on its way."""
-        coming = self._threads.submit(self._fetch, place)
+        """Yield each page while a thread asks for those after it, one after the other, a few ahead."""
+        self._threads.submit(self._fetch_on, place)
         while True:
-            fetched = self._waited_for(coming)
+            fetched = self._next_in_chain()
             self._check_progress(fetched)
-            after = fetched.after
-            if after is not None:
-                coming = self._threads.submit(self._fetch, after)
             yield fetched
-            if after is None:
+            if fetched.after is None:
                 return
+
+    def _fetch_on(self, place: JsonObject | None) -> None:
+        try:
+            while place is not None:
+                fetched = self._fetch(place)
+                self._hand_on(fetched)
+                place = fetched.after
+        except BaseException as error:  # noqa: BLE001 (handed to the attempt's thread)
+            self._hand_on(error)
+
+    def _hand_on(self, found: _Fetched | BaseException) -> None:
+        while not self._closed.is_set():
+            with suppress(Full):
+                self._chain.put(found, timeout=_LOOK_EVERY_SECONDS)
+                return
+
+    def _next_in_chain(self) -> _Fetched:
+        while True:
+            with suppress(Empty):
+                found = self._chain.get(timeout=_LOOK_EVERY_SECONDS)
+                break
+            self._context.raise_if_stopping()
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def _ahead(self, place: JsonObject) -> Iterator[_Fetched]:
         """Yield pages in their order, some of the next on their way; what lies behind the end is thrown away."""
         paging = self._request.paging
         assert paging is not None
-        coming: deque[Future[_Fetched]] = deque()
+        coming = self._waiting
         while True:
             while len(coming) < self._request.concurrency:
                 coming.append(self._threads.submit(self._fetch, place))

@@ -22,12 +22,13 @@ class BadLine:
 class Page:
     """Some records, in the source's order. `after` is where the next page is, None behind the last one.
 
-    `total` is how many records the source says there are in all.
+    `total` is how many records the source says there are in all; `count` is how many of its pages these were.
     """
 
     records: list[Any]
     after: JsonObject | None
     total: int | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
