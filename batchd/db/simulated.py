@@ -132,6 +132,16 @@ def _postgresql_under(now: Now, hear: Hear) -> Dialect:
     from batchd.db.postgresql import PostgresDialect  # noqa: PLC0415 (only the driver in use is imported)
 
     class Simulated(PostgresDialect):
+        def create_engine(self, settings: DatabaseSettings) -> Engine:
+            engine = super().create_engine(settings)
+
+            # Statements that the dialect writes itself ask the server's clock by name.
+            @sqlalchemy_event.listens_for(engine, "before_cursor_execute", retval=True)
+            def _ask_ours(_c: Any, _cursor: Any, sql: str, given: Any, _context: Any, _many: Any) -> tuple[str, Any]:
+                return sql.replace("clock_timestamp()", f"'{now().isoformat()}'::timestamptz"), given
+
+            return engine
+
         def now(self) -> ColumnElement[datetime]:
             return literal(now(), UtcTimestamp())
 
