@@ -5,6 +5,7 @@
 #   make lint                 format, lint, types, import contracts
 #   make fast                 lint and the unit tests: what to run before each commit
 #   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire; HTTP under load
+#   make stress SEEDS=3000    also so many simulated worlds; python -m tests.simulation --seed N lives through one again
 #   make bench                measured beside plain APScheduler
 #   make bench-dashboard      the dashboard's queries on five million runs
 #   make deb                  the Debian package, into dist/; SUITE=trixie for another release than this machine's
@@ -20,6 +21,7 @@ WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? c
 TEST_TEMP := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 6000000 { print "PYTEST_DEBUG_TEMPROOT=/dev/shm" }')
 KILLS ?= 200
 SEED ?= 1
+SEEDS ?= 3000
 DIALECT ?=
 STRESS ?=
 BENCH ?=
@@ -59,6 +61,7 @@ stress: setup
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
 	BATCHD_TEST_API_EXAMPLES=100 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/integration/test_web_schemathesis.py
 	$(BIN)/python -m tests.bench.bench_live --most 1.5
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED)
 
 bench-dashboard: setup
 	$(BIN)/python -m tests.bench.bench_dashboard $(BENCH)

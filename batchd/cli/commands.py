@@ -34,6 +34,12 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "next": Entry("check", "next_fires", "Print the coming fire times, in local time and in UTC."),
         "convert": Entry("convert", "convert", "Move in: write a crontab, timers, schedule.rb, … as a config."),
     },
+    "Looking ahead": {
+        "plan": Entry("plan", "plan", "Show all coming fires, busiest minutes, collisions, changes of the clock."),
+        "explain": Entry("explain", "explain", "Say what a job would do now: SQL, index, locks, counts."),
+        "simulate": Entry("simulate", "simulate_command", "Live through weeks in seconds, on a simulated clock."),
+        "doctor": Entry("doctor", "doctor", "Look for what usually goes wrong, each with a remedy."),
+    },
     "Jobs and runs": {
         "jobs": Entry("inspect", "jobs", "List the jobs: next run, last state, duration."),
         "runs": Entry("inspect", "runs", "List runs, newest first."),

@@ -112,13 +112,13 @@ class Database:
 
     Driver errors leave `reading` and `writing` as DatabaseUnavailable, LockTimeout or StatementCancelled, with the
     driver's error as their cause; errors of other kinds (a missing table, a broken constraint) as SQLAlchemy raised
-    them.
+    them. `dialect` stands in for that of the URL (`batchd.db.simulated`).
     """
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, dialect: Dialect | None = None) -> None:
         self.name = settings.name
         self.settings = settings
-        self.dialect = dialect_of(settings.url)
+        self.dialect = dialect or dialect_of(settings.url)
         self.engine = self.dialect.create_engine(settings)
 
     def __repr__(self) -> str:

@@ -62,8 +62,12 @@ class LeaseKeeper(Loop):
                 self._log.warning("lease.renewal_failed", runs=len(attempts), failures=failures, reason=str(error))
             return _TURN
         self._outage.recovered(self._clock.monotonic())
-        until_renewal = timedelta(seconds=max(0.0, self._renew_at - self._clock.monotonic()))
-        return min(_TURN, until_renewal) if attempts else until_renewal
+        return min(_TURN, self.until_renewal) if attempts else self.until_renewal
+
+    @property
+    def until_renewal(self) -> timedelta:
+        """Return how long until the leases are to be renewed; nothing when that is overdue."""
+        return timedelta(seconds=max(0.0, self._renew_at - self._clock.monotonic()))
 
     def _renew(self, attempts: tuple[RunningAttempt, ...]) -> None:
         asked_at = self._clock.monotonic()

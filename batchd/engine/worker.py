@@ -132,6 +132,7 @@ class Dispatcher(Loop):
         clock: Clock,
         *,
         setup: Callable[[], Setup] | None = None,
+        random: Random | None = None,
     ) -> None:
         super().__init__("dispatcher", clock)
         self.claiming = threading.Lock()
@@ -144,16 +145,21 @@ class Dispatcher(Loop):
         self._worker_id = worker_id
         self._waiting = waiting
         self._in_hand = in_hand
-        self._random = Random()  # noqa: S311 (a fair share, no secret)
+        self._random = random or Random()  # noqa: S311 (a fair share, no secret)
         self._blocked_pause = blocked_pause(settings)
         self._unreturned: list[RunningAttempt] = []
         self._has_lost_track = False
         self.is_dry = False
         """Whether, when it last looked, no run waited that a free thread could begin. Any thread may ask."""
+        self.expected: timedelta | None = timedelta(0)
+        """When it last looked: how long until a run may begin, zero for one that may but for a limit; None: none waits.
+
+        Zero as well when it took all that it wanted."""
 
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Claim what the threads can take, and return how long nothing new can be expected."""
         self.is_dry = False
+        self.expected = timedelta(0)
         if self._has_lost_track:
             self._find_orphans()
         self._unreturned += self._waiting.take_back_stale()
@@ -166,7 +172,7 @@ class Dispatcher(Loop):
         claimed = self._claim(wanted)
         if claimed == wanted:
             return timedelta(0)
-        expected = claims.next_available_at(self._store)
+        self.expected = expected = claims.next_available_at(self._store)
         # NOTIFY tells of every run that is queued later; SQLite's poll takes longer than a look.
         self.is_dry = self._store.dialect.name == "postgresql" and expected != timedelta(0)
         if claimed and expected == timedelta(0):

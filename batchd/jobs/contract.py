@@ -21,6 +21,7 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import StopReason
 from batchd.jobs.batch import Batch
+from batchd.jobs.looks import Look
 from batchd.mail.delivery import MailSettings
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.digest import Digest
@@ -336,6 +337,8 @@ class Kind(Generic[P]):
     what importing a team's own code shows, for `batchd check` and the daemon's start; it may raise JobError, and
     `check_unattended` what is missing in a job with a schedule, whose runs get no params of their own. `starts` names
     the jobs and kinds that the kind queues runs of; config checks that they exist and take the params.
+    `look` says, for `batchd explain`, what a run at a moment would do on the databases that answered; it changes
+    nothing.
     `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
     `borrows` names, for given params, another job whose params they take the place of; config puts them in.
     """
@@ -353,5 +356,6 @@ class Kind(Generic[P]):
     check_code: Callable[[P], Sequence[tuple[str, str]]] | None = None
     check_unattended: Callable[[P], Sequence[tuple[str, str]]] | None = None
     starts: Callable[[P], Sequence[Start]] | None = None
+    look: Callable[[P, Mapping[str, Database], datetime], Look] | None = None
     runs_elsewhere: bool = False
     borrows: Callable[[P], Borrowed | None] | None = None

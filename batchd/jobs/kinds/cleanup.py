@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
+from sqlalchemy import delete, func, select
 
 from batchd.clock import SystemClock
 from batchd.db.engine import Database
+from batchd.db.explained import looking, plain_sql, written_out
 from batchd.db.identifiers import parse_name
 from batchd.db.time_column import TimeFormat
 from batchd.domain.job import JsonObject
@@ -19,8 +21,10 @@ from batchd.jobs.archive import SUFFIXES
 from batchd.jobs.chunked_delete import ChunkedDelete, DeleteRequest
 from batchd.jobs.contract import JobContext, Kind, Params
 from batchd.jobs.delete_plan import plan_delete
+from batchd.jobs.looks import Look, LookedAt, index_advice, locks_of
 from batchd.jobs.params import Duration, TimeZone
 
+_LOOK_LIMIT = timedelta(seconds=5)
 _LONGEST_AGE = timedelta(days=366 * 200)
 
 
@@ -161,6 +165,38 @@ def _check_connected(params: CleanupParams, databases: Mapping[str, Database]) -
     return []
 
 
+def _look(params: CleanupParams, databases: Mapping[str, Database], now: datetime) -> Look:
+    database = databases[params.database]
+    with looking(database, _LOOK_LIMIT) as connection:
+        found = plan_delete(
+            connection,
+            table=params.table,
+            column=params.column,
+            where=params.where,
+            unit=None if params.column_unit is None else TimeFormat(params.column_unit),
+            zone=ZoneInfo(params.column_timezone),
+            cutoff=now - (params.older_than or timedelta(0)),
+            resumed=None,
+        )
+        sql = written_out(connection, delete(found.table).where(found.predicate))
+        counting = written_out(connection, select(func.count()).select_from(found.table).where(found.predicate))
+    looked = LookedAt(
+        f"deletes, in transactions of at most {params.batch_size} rows and about "
+        f"{params.target.total_seconds() * 1000:g} ms, what this means as a whole",
+        params.database,
+        sql,
+        plain_sql(database.dialect.explain(sql)),
+        plain_sql(counting),
+        locks_of(database.dialect.name, sql),
+    )
+    facts = [("older than", f"{found.cutoff:%Y-%m-%d %H:%M:%S}Z"), ("way through the table", found.method)]
+    facts += [("rows, estimated", str(found.estimate))] if found.estimate is not None else []
+    facts += [("archive", str(params.archive_to))] if params.archive_to else []
+    facts += [("dry_run", "true: it would delete nothing")] if params.dry_run else []
+    advice = () if found.is_indexed else (index_advice(found.facts, (found.column,)),)
+    return Look((looked,), tuple(facts), advice)
+
+
 KIND = Kind(
     name="cleanup",
     summary="Deletes old or expired rows in short transactions, with an archive if you want one.",
@@ -179,4 +215,5 @@ older_than = "30d"
 """,
     databases=lambda params: [params.database],
     check_connected=_check_connected,
+    look=_look,
 )

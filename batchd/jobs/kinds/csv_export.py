@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,7 @@ from batchd.jobs.exports.export import Export, ExportRequest, rows_of
 from batchd.jobs.exports.libraries import library
 from batchd.jobs.exports.names import check_places, format_of, has_moving_places
 from batchd.jobs.exports.texts import TextFormat
+from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.params import Duration, NotBlank, SqlName
 from batchd.jobs.period import uses_period
 
@@ -244,6 +246,10 @@ def _check_connected(params: CsvExportParams, databases: Mapping[str, Database])
     return []
 
 
+def _look(params: CsvExportParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    return look_at_rows(databases, params.database, _request(params).rows, ordered=params.resumable)
+
+
 KIND = Kind(
     name="csv_export",
     summary="Writes a table, a query or one of a report's to a file: CSV, JSON lines, Excel or Parquet, packed or not.",
@@ -265,6 +271,7 @@ keep = 14
     databases=lambda params: [params.database] if params.database else [],
     defaults={"timeout": "6h"},
     check_connected=_check_connected,
+    look=_look,
     check_code=_check_code,
     borrows=_borrows,
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
+from sqlalchemy import func, select
 
 from batchd.db.catalogue import TableFacts, find_table
 from batchd.db.engine import Database
+from batchd.db.explained import looking, plain_sql, written_out
 from batchd.db.identifiers import parse_name
 from batchd.db.rights import missing_rights, missing_rights_to_make
 from batchd.domain.job import JsonObject
@@ -24,6 +26,7 @@ from batchd.jobs.csv_import.mapping import MappingRequest, column_problems
 from batchd.jobs.csv_import.sources import STDIN, is_url
 from batchd.jobs.csv_import.upsert_key import chosen_key
 from batchd.jobs.csv_import.writing import Conflict
+from batchd.jobs.looks import Look, LookedAt, index_advice, locks_of
 from batchd.jobs.params import Duration
 
 _SETTLE = timedelta(seconds=10)
@@ -264,6 +267,37 @@ def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _look(params: CsvImportParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    database = databases[params.database]
+    with looking(database, timedelta(seconds=5)) as connection:
+        facts = find_table(connection, params.table)
+        counting = written_out(connection, select(func.count()).select_from(facts.as_table()))
+    key = "none"
+    advice: tuple[str, ...] = ()
+    if params.on_conflict is not Conflict.ERROR:
+        keys = facts.unique_keys
+        key = ", ".join(params.key or (keys[0] if keys else ())) or "none"
+        if not keys and params.key:
+            advice = (index_advice(facts, tuple(params.key), unique=True),)
+    columns = [facts.column_named(name).name for name in params.columns or ()] or [each.name for each in facts.columns]
+    sql = f"INSERT INTO {facts.written} ({', '.join(columns)}) VALUES (…)"  # noqa: S608 (shown, not executed)
+    looked = LookedAt(
+        "copies the records into a staging table and from there into the table (rows now in it)",
+        params.database,
+        sql,
+        None,
+        plain_sql(counting),
+        locks_of(database.dialect.name, sql),
+    )
+    files = sorted(Path().glob(params.path)) if not (is_url(params.path) or Path(params.path).is_absolute()) else []
+    waiting = [file for file in files if file.is_file()]
+    found = [("from", params.path), ("on conflict", f"{params.on_conflict.value}, by the key {key}")]
+    if not is_url(params.path):
+        size = sum(file.stat().st_size for file in waiting)
+        found.append(("files that wait", f"{len(waiting)}, {size} bytes"))
+    return Look((looked,), tuple(found), advice)
+
+
 KIND = Kind(
     name="csv_import",
     summary="Imports CSV files, packed or not, from a folder or over HTTP, exactly once and at the speed of COPY.",
@@ -285,4 +319,5 @@ computed = { created_at = "now" }
     databases=lambda params: [params.database],
     check=_check,
     check_connected=_check_connected,
+    look=_look,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -14,6 +14,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.walk import Span
 from batchd.errors import JobError, LockTimeout
 from batchd.jobs.contract import JobContext, Kind
+from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.parallel import run_each
 from batchd.jobs.row_walk import REJECTED, RowWalk, WalkOptions
 from batchd.jobs.rows_params import RowsParams, checked_source, find_source
@@ -176,6 +177,10 @@ def _check_connected(params: EachRowParams, databases: Mapping[str, Database]) -
     return []
 
 
+def _look(params: EachRowParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    return look_at_rows(databases, params.database, params.wanted)
+
+
 KIND = Kind(
     name="each_row",
     summary="Calls your own function with the rows of a table or a query, batch by batch, resumable.",
@@ -195,5 +200,6 @@ batch_size = 1000
 """,
     databases=lambda params: [params.database],
     check_connected=_check_connected,
+    look=_look,
     check_code=_check_code,
 )

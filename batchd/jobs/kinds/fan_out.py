@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -16,6 +17,7 @@ from batchd.domain.run import RunState
 from batchd.domain.template import filled, places
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext, Kind, Start
+from batchd.jobs.looks import Look, look_at_rows
 from batchd.jobs.parallel import run_each
 from batchd.jobs.params import Duration
 from batchd.jobs.row_walk import RowWalk, WalkOptions
@@ -212,6 +214,10 @@ def _check_connected(params: FanOutParams, databases: Mapping[str, Database]) ->
     return []
 
 
+def _look(params: FanOutParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    return look_at_rows(databases, params.database, params.wanted)
+
+
 KIND = Kind(
     name="fan_out",
     summary="Queues a run of another job or kind for each row of a table or a query, and tells when all are done.",
@@ -230,5 +236,6 @@ enqueue = { kind = "each_row", params = { database = "app", table = "orders_{id}
     databases=lambda params: [params.database],
     defaults={"timeout": "6h"},
     check_connected=_check_connected,
+    look=_look,
     starts=lambda params: list(_starts(params)),
 )

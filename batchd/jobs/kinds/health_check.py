@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,6 +24,7 @@ from batchd.db.vitals import Vital, vitals_of
 from batchd.domain.job import JsonObject
 from batchd.errors import BatchdError, JobError, RunInterrupted, StopReason
 from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.looks import Look, look_at_sql
 from batchd.jobs.params import ByteSize, Duration
 
 _AT_ONCE = 8
@@ -233,6 +234,17 @@ def _databases(params: HealthParams) -> Sequence[str]:
     return params.databases
 
 
+def _look(params: HealthParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    names = sorted(databases) if "*" in params.databases else [name for name in params.databases if name in databases]
+    looked = [
+        look_at_sql(databases[name], "asks over a connection of its own, then for its vitals", "SELECT 1")
+        for name in names
+    ]
+    return Look(
+        tuple(looked), (("deadline", f"{params.deadline.total_seconds():g} s"), ("fails after", str(params.fail_after)))
+    )
+
+
 KIND = Kind(
     name="health_check",
     summary="Asks databases whether they are well: latency, connections, old transactions, replication, disk.",
@@ -249,5 +261,6 @@ latency = { warn = "500ms", fail = "2s" }
 connections = { warn = 80, fail = 95 }
 """,
     databases=_databases,
+    look=_look,
     defaults={"schedule": "every 5m", "catch_up": "skip", "timeout": "2m"},
 )

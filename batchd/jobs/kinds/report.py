@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from batchd.clock import SystemClock
@@ -10,12 +11,13 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext, Kind
+from batchd.jobs.looks import Look
 from batchd.jobs.mailing import Mailing, address_problems, composed, mail_settings, mailboxes
 from batchd.jobs.reports.attachments import can_write_xlsx
 from batchd.jobs.reports.build import Built, bounds_of, build_report, questions_of
 from batchd.jobs.reports.files import save_report
 from batchd.jobs.reports.params import ReportParams
-from batchd.jobs.reports.queries import complaint_of
+from batchd.jobs.reports.queries import complaint_of, look_at_question
 from batchd.jobs.reports.source import ReportSource
 from batchd.jobs.templating import Templates
 from batchd.mail.message import Letter, Parcel, list_id, message_id
@@ -121,6 +123,19 @@ def _check_connected(params: ReportParams, databases: Mapping[str, Database]) ->
     return found
 
 
+def _look(params: ReportParams, databases: Mapping[str, Database], now: datetime) -> Look:
+    bounds = bounds_of(params, now)
+    looked = [
+        look_at_question(databases[question.database], question, bounds)
+        for question in questions_of(params)
+        if question.database in databases
+    ]
+    facts = [("to", ", ".join(map(str, params.to)) or "nobody"), ("file", str(params.save_to or "none"))]
+    return Look(
+        tuple(looked), (*facts, ("period", f"{bounds.since:%Y-%m-%d %H:%M}Z to {bounds.until:%Y-%m-%d %H:%M}Z"))
+    )
+
+
 def _databases(params: ReportParams) -> Sequence[str]:
     return tuple(dict.fromkeys(question.database for question in questions_of(params)))
 
@@ -159,4 +174,5 @@ attach = "csv"
     check=_check,
     needs_mail=lambda params: params.sends_mail,
     check_connected=_check_connected,
+    look=_look,
 )

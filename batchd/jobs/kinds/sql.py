@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from batchd.db.statements import NotSql, Statement, statements_in
 from batchd.domain.job import JsonObject
 from batchd.errors import BatchdError, JobError
 from batchd.jobs.contract import JobContext, Kind, Params
+from batchd.jobs.looks import Look, LookedAt, locks_of
 from batchd.jobs.sql.script import Mode, Script, ScriptRun, bound, place
 
 _TRANSACTION_WORDS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "START", "END", "ABORT"})
 _EXPLAINED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "VALUES", "WITH", "MERGE", "REPLACE", "TABLE"})
+_PLAIN_DELETE = re.compile(r"DELETE\s+FROM\s+(.*)", re.IGNORECASE | re.DOTALL)
 _OWN_NAMES = ("run_id", "job", "scheduled_for")
 
 Value = str | bool | int | float | None
@@ -133,6 +137,40 @@ def _check_connected(params: SqlParams, databases: Mapping[str, Database]) -> Se
     return problems
 
 
+def _look(params: SqlParams, databases: Mapping[str, Database], now: datetime) -> Look:
+    database = databases[params.database]
+    moment: Any = now.strftime("%Y-%m-%d %H:%M:%S") if database.dialect.name == "sqlite" else now
+    binds = {"run_id": 0, "job": "", "scheduled_for": moment, **params.params}
+    looked: list[LookedAt] = []
+    for statement in _statements(params, database):
+        is_explained = statement.first_word in _EXPLAINED
+        counting = _counting(statement.text) if statement.first_word == "DELETE" else None
+        looked.append(
+            LookedAt(
+                f"executes statement {len(looked) + 1}",
+                params.database,
+                statement.text,
+                bound(statement, database.dialect.explain(statement.text), binds) if is_explained else None,
+                None if counting is None else _bound_count(counting, database, binds),
+                locks_of(database.dialect.name, statement.text),
+            )
+        )
+    return Look(tuple(looked), (("transaction", params.transaction),))
+
+
+def _counting(sql: str) -> str | None:
+    """Return the query that counts what a plain DELETE would delete; None for one with USING or RETURNING."""
+    match = _PLAIN_DELETE.fullmatch(sql.strip())
+    if match is None or re.search(r"\b(USING|RETURNING|LIMIT)\b", sql, re.IGNORECASE):
+        return None
+    return f"SELECT count(*) FROM {match[1]}"  # noqa: S608 (the config's own statement)
+
+
+def _bound_count(sql: str, database: Database, binds: Mapping[str, Any]) -> Any:
+    counting = statements_in(sql, database.dialect.name)[0]
+    return bound(counting, counting.text, binds)
+
+
 KIND = Kind(
     name="sql",
     summary="Executes SQL statements or a file, in one transaction or each in its own, none of them twice.",
@@ -153,5 +191,6 @@ params = { state = "open" }
 ''',
     databases=lambda params: [params.database],
     check_connected=_check_connected,
+    look=_look,
     check_code=_check_code,
 )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
 
 from batchd.db.catalogue import find_table
 from batchd.db.engine import Database
 from batchd.db.estimate import check_predicate
+from batchd.db.explained import looking, plain_sql, written_out
 from batchd.db.rights import missing_rights, missing_rights_to_make
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext, Kind
+from batchd.jobs.looks import Look, index_advice, locks_of, look_at_sql
 from batchd.jobs.sync.params import SyncParams
 from batchd.jobs.sync.plan import table_problems
 from batchd.jobs.sync.sync import Sync
@@ -64,6 +70,23 @@ def _check_connected(params: SyncParams, databases: Mapping[str, Database]) -> S
     return found
 
 
+def _look(params: SyncParams, databases: Mapping[str, Database], now: datetime) -> Look:  # noqa: ARG001
+    database = databases[params.database]
+    with looking(database, timedelta(seconds=5)) as connection:
+        facts = find_table(connection, params.table)
+        counting = written_out(connection, select(func.count()).select_from(facts.as_table()))
+        columns = [facts.column_named(name).name for name in params.key]
+        reading = written_out(connection, select(*(facts.as_table().c[name] for name in columns)))
+    looked = look_at_sql(
+        database, "compares what it fetched with the rows of the table; writes only differences", reading
+    )
+    is_keyed = any(set(index.columns) == set(columns) for index in facts.indexes if index.unique)
+    advice = () if is_keyed else (index_advice(facts, tuple(columns), unique=True),)
+    written = locks_of(database.dialect.name, "INSERT")
+    found = (("from", params.url or str(params.file or "a query")), ("missing rows", params.on_missing))
+    return Look((replace(looked, count=plain_sql(counting), locks=f"while it writes: {written}"),), found, advice)
+
+
 KIND = Kind(
     name="sync",
     summary="Brings a table up to an HTTP API, a file or a query; writes only what was added, changed or removed.",
@@ -89,4 +112,5 @@ missing_since = "missing_since"
     databases=_databases,
     defaults={"schedule": "every 1h"},
     check_connected=_check_connected,
+    look=_look,
 )

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from batchd.db.engine import Database, driver_message
 from batchd.errors import DatabaseUnavailable, JobError, StatementCancelled
+from batchd.jobs.looks import LookedAt, locks_of
 from batchd.jobs.period import NAMED, Period
 from batchd.jobs.reports.content import Answer
 from batchd.jobs.reports.source import ReportSource
@@ -62,6 +63,19 @@ def complaint_of(database: Database, question: Question, bounds: Bounds) -> str 
     except SQLAlchemyError as error:
         return f"database {question.database!r} refuses it: {driver_message(error)}"
     return None
+
+
+def look_at_question(database: Database, question: Question, bounds: Bounds) -> LookedAt:
+    """Return the query as a run for that period would ask it."""
+    sql = _without_end(question.sql)
+    return LookedAt(
+        f"asks for {question.name}",
+        question.database,
+        sql,
+        _statement(database.dialect.explain(sql), database, bounds),
+        _statement(f"SELECT count(*) FROM (\n{sql}\n) AS batchd_rows", database, bounds),  # noqa: S608 (the config's own query)
+        locks_of(database.dialect.name, sql),
+    )
 
 
 def _answer(connection: Connection, database: Database, question: Question, bounds: Bounds, job: str) -> Answer:
