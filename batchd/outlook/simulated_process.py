@@ -269,7 +269,7 @@ class SimulatedProcess:
             before = self._machine.worked.get(running.claim.run_id, timedelta(0))
             self._machine.worked[running.claim.run_id] = before + worked
 
-    def _run(self, _params: _AnyParams, context: JobContext) -> JsonObject:
+    def _run(self, params: _AnyParams, context: JobContext) -> JsonObject:  # noqa: ARG002
         """Stand for every kind's work, at its end."""
         context.raise_if_stopping()
         work = self._works.pop(context.run_id)
