@@ -71,4 +71,4 @@ bench: setup
 
 deb:
 	@PYTHON='$(PYTHON)' .ci/setup
-	@$(BIN)/python deb/build.py --extras '$(EXTRAS)' $(if $(SUITE),--suite $(SUITE))
+	@$(BIN)/python .ci/deb/build.py --extras '$(EXTRAS)' $(if $(SUITE),--suite $(SUITE))

@@ -13,9 +13,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from batchd import systemd
 from batchd.alerts.alerting import Alerting
@@ -28,9 +27,10 @@ from batchd.config.source import ConfigSource
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, masked
 from batchd.domain.job import JsonObject
+from batchd.domain.surface import Phase
 from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
-from batchd.errors import BatchdError, ExitCode, ExposedWithoutToken
+from batchd.errors import BatchdError, ExitCode
 from batchd.jobs.catalog import Kinds
 from batchd.jobs.python.enqueuing import use_store
 from batchd.listeners import registered
@@ -44,12 +44,14 @@ from batchd.service.announcer import Announcer
 from batchd.service.control_server import ControlServer
 from batchd.service.control_socket import folder_of
 from batchd.service.first_contact import EXTENSION, FirstContact
+from batchd.service.http_surface import Web, require_token
+from batchd.service.part import Part
 from batchd.service.process_log import ProcessLog
 from batchd.service.pulse import Pulse, complaint_of
 from batchd.service.reload import Reloader
 from batchd.service.room_settings import engine_config, engine_settings, scheduler_settings
 from batchd.signals import Signals, leave, process_signals
-from batchd.store import known_names, listeners, migrate, schedules, tokens, workers
+from batchd.store import known_names, listeners, migrate, schedules, workers
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.systemd import ServiceManager
 from batchd.telemetry.logs import get_logger
@@ -64,9 +66,6 @@ _AFTER_GRACE = timedelta(seconds=5)
 _LAST_LINES = timedelta(seconds=2)
 _LAST_MESSAGE = timedelta(seconds=5)
 """For an alert on its way: one that is cut off goes again at the next start."""
-
-_STARTING, _SERVING, _DRAINING = range(3)
-"""What the daemon is about, as `batchd.web.pulse.Phase` has it."""
 
 log = get_logger()
 
@@ -103,37 +102,6 @@ def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
         daemon.end_web()
         raise
     return code
-
-
-class Web(Protocol):
-    """The HTTP surface, a process of its own; `batchd.web` is imported only where there is one."""
-
-    def watch(self, counted: Callable[[], JsonObject]) -> None:
-        """Answer its questions and keep it running."""
-        ...
-
-    def beat(self, phase: int, *, planned_at: float, renewed_at: float) -> None:
-        """Tell it how the daemon is, now: moments of the monotonic clock, 0 for never."""
-        ...
-
-    def reload(self) -> None:
-        """Have it read the config again."""
-        ...
-
-    def stop(self) -> None:
-        """End it."""
-        ...
-
-
-class Part(Protocol):
-    """What the main thread watches."""
-
-    name: str
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it still works."""
-        ...
 
 
 class Daemon:
@@ -198,7 +166,7 @@ class Daemon:
     def run(self, *, no_wait: bool) -> ExitCode:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
         self._signals.attach(self._hear)
-        self._beat(_STARTING)
+        self._beat(Phase.STARTING)
         contact = FirstContact(self._stop, self._notifier, self._clock, self._config.settings.store.wait_at_start)
         if not contact.make(lambda: self._prepare(contact), no_wait=no_wait):
             self.end_web()
@@ -218,7 +186,7 @@ class Daemon:
         code = self._await_first_pass()
         if code is None:
             self._control.start()
-            self._beat(_SERVING)
+            self._beat(Phase.SERVING)
             log.info("service.ready", worker=self._worker.id, jobs=len(self._config.jobs))
             self._announcer.ready()
             code = self._serve()
@@ -308,7 +276,7 @@ class Daemon:
         self._notifier.status("the store answers; bringing its tables and schedules up to date")
         if migrate.migrate(self.store):
             log.info("store.migrated")
-        self._require_token()
+        require_token(self._config, self.store)
         reconcile(self.store, self._config.jobs, self._clock)
         self._listening.prepare()
         self._alerting.prepare()
@@ -317,16 +285,6 @@ class Daemon:
         self._engine.prepare()
         self._register_names(self._config)
         self._scheduler.queue_reboots(self._began_at)
-
-    def _require_token(self) -> None:
-        """Raise ExposedWithoutToken when other machines could reach the HTTP surface and nobody could be let in."""
-        http = self._config.http
-        if http is not None and http.is_exposed and not tokens.any_valid(self.store):
-            raise ExposedWithoutToken(
-                f"[http] listen = {str(http.listen)!r} can be reached from other machines, and there is no token yet",
-                hint="make one (`batchd token create NAME --role operator`, after `batchd migrate` on a new store), or "
-                "listen on 127.0.0.1",
-            )
 
     def _alerting_by(self, config: Config) -> Alerting:
         around = Surroundings(config.mail, self._clock, self._logs.masker.text)
@@ -375,7 +333,7 @@ class Daemon:
 
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
-            self._beat(_SERVING)
+            self._beat(Phase.SERVING)
             parts: tuple[Part, ...] = (
                 *(self._engine, self._scheduler, self._listening, self._alerting, self._control),
                 *self._side_loops(),
@@ -392,7 +350,7 @@ class Daemon:
         grace = self._config.settings.daemon.shutdown_grace
         deadline = self._clock.monotonic() + (grace + _AFTER_GRACE).total_seconds()
         threading.Thread(target=self._leave_at, args=(deadline, code), name="batchd-last-resort", daemon=True).start()
-        self._beat(_DRAINING)
+        self._beat(Phase.DRAINING)
         self._reloader.close()
         self._scheduler.pause()
         self._engine.drain()
@@ -415,7 +373,7 @@ class Daemon:
         threading.Event().wait(last.total_seconds())
         leave(code, lambda: log.warning("service.stop_forced", exit_code=int(code)))
 
-    def _beat(self, phase: int) -> None:
+    def _beat(self, phase: Phase) -> None:
         """Tell the HTTP surface how old the signs of life are; it judges them, also when this process cannot."""
         if self._web is not None:
             self._web.beat(phase, planned_at=self._scheduler.last_pass_end, renewed_at=self._engine.last_renewal)

@@ -28,7 +28,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
-from batchd.errors import BatchdError
+from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs.contract import Kind
 from batchd.systemd import CREDENTIALS, HANDED_OVER
 from batchd.telemetry.logs import configure_logging, get_logger
@@ -78,8 +78,15 @@ class ConfigJobs:
         return self._definitions
 
     def check_overrides(self, job: str, overrides: JsonObject) -> None:
-        """Raise ParamsInvalid when a run of the job may not have these params, or one of them is a secret."""
+        """Raise ParamsInvalid when a run of the job may not have these params, or not from here."""
         self._config.check_overrides(job, overrides)
+        adjustable = self._config.kinds[self._definitions[job].kind].adjustable
+        for key in sorted(overrides.keys() - adjustable):
+            may = f"may set: {', '.join(sorted(adjustable))}" if adjustable else "may set none"
+            raise ParamsInvalid(
+                f"{key} of job {job!r} cannot be set over HTTP; a run {may}",
+                hint="set it in the config, or use `batchd trigger` where the daemon runs",
+            )
 
     def queues(self) -> tuple[str, ...]:
         """Return the names of the config's queues, `default` among them."""

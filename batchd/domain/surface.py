@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -15,6 +16,14 @@ _TCP = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]/\s]*)):(?P<po
 _LARGEST_PORT = 65_535
 DEFAULT_RATE = Rate(6000, timedelta(minutes=1))
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Phase(enum.IntEnum):
+    """What the daemon is about."""
+
+    STARTING = 0
+    SERVING = 1
+    DRAINING = 2
 
 
 @dataclass(frozen=True, slots=True)

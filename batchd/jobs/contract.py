@@ -340,6 +340,8 @@ class Kind(Generic[P]):
     `look` says, for `batchd explain`, what a run at a moment would do on the databases that answered; it changes
     nothing.
     `runs_elsewhere` says that no daemon executes its runs, which are only reported: it has no `schedule`.
+    `adjustable` names the params that a run asked for over HTTP may set: what such a run does otherwise is the
+    config's alone, or an operator's token could run any program and delete any row.
     `borrows` names, for given params, another job whose params they take the place of; config puts them in.
     """
 
@@ -358,4 +360,5 @@ class Kind(Generic[P]):
     starts: Callable[[P], Sequence[Start]] | None = None
     look: Callable[[P, Mapping[str, Database], datetime], Look] | None = None
     runs_elsewhere: bool = False
+    adjustable: frozenset[str] = frozenset({"dry_run"})
     borrows: Callable[[P], Borrowed | None] | None = None

@@ -33,8 +33,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 10
-"""The version of the tables below; the migrations up to this number make them."""
+SCHEMA_VERSION = 10  # of the tables below; the migrations up to this number make them
 
 metadata = MetaData(
     naming_convention={

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from batchd.clock import Clock
-from batchd.web.pulse import Beat, Phase, Pulse
+from batchd.domain.surface import Phase
+from batchd.web.pulse import Beat, Pulse
 
 STALE = timedelta(seconds=20)
 """How old anything may be that happens every 15 s at the latest, so that /readyz turns red within 30 s."""

@@ -6,22 +6,15 @@ machine share. A reader that finds an old `written_at` knows that the rest is ol
 
 from __future__ import annotations
 
-import enum
 import mmap
 import os
 import struct
 from dataclasses import dataclass
 
+from batchd.domain.surface import Phase
+
 _LAYOUT = struct.Struct("<Qddd")
 _SIZE = 4096
-
-
-class Phase(enum.IntEnum):
-    """What the daemon is about."""
-
-    STARTING = 0
-    SERVING = 1
-    DRAINING = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from datetime import timedelta
 
 from batchd.clock import Clock
 from batchd.domain.job import JsonObject
-from batchd.domain.surface import Listen
+from batchd.domain.surface import Listen, Phase
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
-from batchd.web.pulse import Beat, Phase, Pulse
+from batchd.web.pulse import Beat, Pulse
 from batchd.web.sockets import remove_socket
 
 RELOAD = b"reload"
@@ -107,9 +107,9 @@ class Supervisor:
         memory.give_back()  # what a migration has left, most of all
         threading.Thread(target=self._watch, name="batchd-web-supervisor", daemon=True).start()
 
-    def beat(self, phase: int, *, planned_at: float, renewed_at: float) -> None:
+    def beat(self, phase: Phase, *, planned_at: float, renewed_at: float) -> None:
         """Publish how the daemon is, now: moments of the monotonic clock, 0 for never; for its main thread."""
-        self._pulse.write(Beat(Phase(phase), self._clock.monotonic(), planned_at, renewed_at))
+        self._pulse.write(Beat(phase, self._clock.monotonic(), planned_at, renewed_at))
 
     def reload(self) -> None:
         """Have the server read the config file again, without a pause. Any thread may call it."""

@@ -185,6 +185,7 @@ _MISTAKES: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/api/v2/runs", {}, 404, "not_found"),
     ("PATCH", "/api/v1/runs", {}, 405, "method_not_allowed"),
     ("POST", "/api/v1/jobs/other/trigger", {"json": {}}, 404, "not_found"),
+    ("POST", "/api/v1/runs", {"json": {"name": "command", "params": {"command": ["id"]}}}, 404, "not_found"),
     ("POST", "/api/v1/jobs/nightly/trigger", {"content": b"{"}, 415, "media_type"),
     ("POST", "/api/v1/jobs/nightly/trigger", {"content": b"{", "headers": _JSON}, 400, "not_json"),
     ("POST", "/api/v1/jobs/nightly/trigger", {"json": {"params": 1}}, 422, "invalid"),

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from batchd.domain.surface import Phase
 from batchd.store.gauges import GaugeReader
 from batchd.telemetry.meters import OTHER, Meters
 from batchd.web.health import STALE
-from batchd.web.pulse import Phase
 from tests.support.store_rows import LONG_AGO, add_run, add_schedule, add_worker
 from tests.support.web import Surface, opened_surface
 

@@ -20,7 +20,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.access import Role
 from batchd.domain.job import JobDefinition, JsonObject
-from batchd.domain.surface import HttpSettings, Tcp
+from batchd.domain.surface import HttpSettings, Phase, Tcp
 from batchd.errors import ParamsInvalid
 from batchd.jobs.catalog import kinds
 from batchd.jobs.contract import Kind
@@ -28,7 +28,7 @@ from batchd.store import tokens
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
 from batchd.web.health import Health
-from batchd.web.pulse import Beat, Phase, Pulse
+from batchd.web.pulse import Beat, Pulse
 from tests.support.asgi import InProcess
 from tests.support.definitions import job
 

@@ -112,4 +112,5 @@ arguments = { index = "products" }
     databases=lambda _params: [],
     check_code=_check_code,
     check_unattended=_check_unattended,
+    adjustable=frozenset({"arguments"}),
 )

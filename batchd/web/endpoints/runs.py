@@ -52,11 +52,13 @@ async def log_of(call: Call) -> Response:
 
 
 async def enqueue(call: Call) -> Response:
-    """Queue a run of a job of the config, or of a kind."""
+    """Queue a run of a job of the config."""
     asked = await call.body(EnqueueAsked)
     request = RunRequest(**asked.model_dump(exclude_unset=True))
-    if request.name in call.desk.jobs.definitions():
-        await call.desk.in_thread(call.desk.jobs.check_overrides, request.name, dict(request.params))
+    if request.name not in call.desk.jobs.definitions():
+        # Never of a bare kind: whoever may say what a `command` or a `sql` runs may do anything.
+        raise not_found(f"there is no job {request.name!r}", hint="over HTTP only the config's jobs are queued")
+    await call.desk.in_thread(call.desk.jobs.check_overrides, request.name, dict(request.params))
     outcomes: list[str] = []
 
     def queue(connection: object, created_by: CreatedBy) -> int:
@@ -91,7 +93,7 @@ def routes() -> list[Endpoint]:
     tag = "runs"
     path = "/api/v1/runs/{run_id}"
     listed = Document(tag, Runs, query=RunsAsked, problems=(422,))
-    queued = Document(tag, Queued, EnqueueAsked, success=HTTPStatus.ACCEPTED, problems=(409, 422), idempotent=True)
+    queued = Document(tag, Queued, EnqueueAsked, success=HTTPStatus.ACCEPTED, problems=(404, 409, 422), idempotent=True)
     again = Document(tag, Queued, success=HTTPStatus.ACCEPTED, problems=(404, 409))
     shown = Document(tag, Run, problems=(404,))
     log = Document(tag, Log, query=LogAsked, problems=(404, 422))

@@ -32,11 +32,13 @@ class Field:
 
 
 def fields_of(kind: Kind[Any], configured: Mapping[str, JsonValue], written: Mapping[str, str]) -> list[Field]:
-    """Return the kind's params as fields, without its secrets, which no run may be given."""
+    """Return as fields the kind's params that a run from here may be given; never a secret."""
     schema = kind.params.model_json_schema(schema_generator=WrittenSchema)
     definitions = schema.get("$defs", {})
     found = []
     for name, described in schema.get("properties", {}).items():
+        if name not in kind.adjustable:
+            continue
         options = _options(described, definitions)
         if any(option.get("writeOnly") or option.get("format") == "password" for option in [described, *options]):
             continue

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from deb.build import RELEASES, Release, suite_of_this_machine
+
 from tests.support.lab import machine, trees
 from tests.support.lab.machine import Machine
 from tests.support.lab.trees import cache, locked
@@ -109,7 +109,7 @@ def packages() -> Path:
 
 def _build(into: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "deb/build.py", "--suite", *RELEASES, "--revision", *_REVISIONS, "--into", str(into)],
+        [sys.executable, ".ci/deb/build.py", "--suite", *RELEASES, "--revision", *_REVISIONS, "--into", str(into)],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

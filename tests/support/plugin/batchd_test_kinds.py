@@ -108,7 +108,15 @@ APPEND = Kind(
     lambda params: (params.database,),
 )
 SLEEP = Kind("sleep", "Be busy.", SleepParams, _sleep, '[jobs.sleep]\nkind = "sleep"\n', lambda params: ())
-COUNT = Kind("count", "Count.", CountParams, _count, '[jobs.count]\nkind = "count"\n', lambda params: ())
+COUNT = Kind(
+    "count",
+    "Count.",
+    CountParams,
+    _count,
+    '[jobs.count]\nkind = "count"\n',
+    lambda params: (),
+    adjustable=frozenset(CountParams.model_fields),
+)
 FAIL = Kind("fail", "Fail.", FailParams, _fail, '[jobs.fail]\nkind = "fail"\n', lambda params: ())
 END_A_LOOP = Kind(
     "end_a_loop", "Break the daemon.", NoParams, _end_a_loop, '[jobs.end]\nkind = "end_a_loop"\n', lambda params: ()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-RULES = ROOT / "prometheus" / "batchd.rules.yml"
+RULES = ROOT / "systemd" / "prometheus" / "batchd.rules.yml"
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (a part of Prometheus)")

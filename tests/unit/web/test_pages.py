@@ -63,19 +63,20 @@ def test_config_is_shown_without_its_secrets() -> None:
     assert 'mutex = "x"' in [f"{each.key} = {each.value}" for each in config_lines(replace(JOB, mutex="x"), {})]
 
 
-def test_a_form_has_a_field_for_each_param_but_the_secret_ones() -> None:
-    """Of the right sort, with what the config says."""
-    kind = kinds()["http"]
-    secret = {name for name, field in kind.params.model_fields.items() if "Secret" in str(field.annotation)}
+def test_a_form_has_a_field_for_each_param_that_may_be_set_from_here() -> None:
+    """Of the right sort, with what the config says, and never a secret."""
+    every = {name: replace(kind, adjustable=frozenset(kind.params.model_fields)) for name, kind in kinds().items()}
+    secret = {name for name, field in every["http"].params.model_fields.items() if "Secret" in str(field.annotation)}
     assert secret
-    found = {field.name: field for field in fields_of(kind, {"url": "https://example.com"}, {"url": "x"})}
+    found = {field.name: field for field in fields_of(every["http"], {"url": "https://example.com"}, {"url": "x"})}
     assert not secret & found.keys()
     assert found["url"].shown == "https://example.com"
     assert found["url"].value == "x"
-    cleanup = {field.name: field for field in fields_of(kinds()["cleanup"], {}, {})}
+    cleanup = {field.name: field for field in fields_of(every["cleanup"], {}, {})}
     assert cleanup["dry_run"].sort == "flag"
     assert cleanup["batch_size"].sort == "number"
     assert cleanup["column_unit"].choices == ("seconds", "milliseconds", "microseconds", "nanoseconds")
+    assert [field.name for field in fields_of(kinds()["cleanup"], {}, {})] == ["dry_run"]
 
 
 def test_what_is_written_is_json_where_it_is_json() -> None:

@@ -26,7 +26,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 PREFIX = "opt/batchd"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -215,7 +215,7 @@ def _documents(tree: Path) -> None:
     _copy(PROJECT / "config.example.toml", documents / "examples/config.example.toml")
     for file in sorted((PROJECT / "systemd/drop-ins").iterdir()):
         _copy(file, documents / "examples/drop-ins" / file.name)
-    for file in sorted((PROJECT / "prometheus").glob("*.rules.yml")):
+    for file in sorted((PROJECT / "systemd" / "prometheus").glob("*.rules.yml")):
         _copy(file, documents / "examples" / file.name)
     _compress(HERE / "batchd.8", tree / "usr/share/man/man8/batchd.8.gz")
 
