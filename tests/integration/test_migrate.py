@@ -17,6 +17,7 @@ from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, SchemaMismatch
 from batchd.store import alert_schema as _alert_schema  # noqa: F401 (its tables are among the metadata)
+from batchd.store import exports as _exports  # noqa: F401 (so is its index)
 from batchd.store import meta as facts
 from batchd.store import web_schema
 from batchd.store.claims import ClaimRequest, claim
