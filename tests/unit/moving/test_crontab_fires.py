@@ -106,9 +106,9 @@ def _clocks(zone: str, around: timedelta) -> list[Clock]:
     info, at = ZoneInfo(zone), _FIRST
     middle = [_FIRST + timedelta(days=random.Random(zone).randint(1, 720))]
     while at < _LAST:
-        after = at + timedelta(hours=6)
+        after = at + timedelta(hours=1)
         if at.astimezone(info).utcoffset() != after.astimezone(info).utcoffset():
-            middle.append(at + timedelta(hours=3))
+            middle.append(at)
         at = after
     return [Clock(zone, moment - around, moment + around) for moment in middle[:_SAMPLES]]
 
