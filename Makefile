@@ -58,6 +58,7 @@ test: setup
 stress: setup
 	BATCHD_TEST_CRON=full $(BIN)/python -m pytest -q --timeout 3600 tests/unit/moving/test_crontab_fires.py
 	BATCHD_TEST_BLOWS=all $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/e2e/test_contract_*.py tests/e2e/test_mail.py
+	BATCHD_TEST_SERVERS=all $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/integration
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
 	BATCHD_TEST_API_EXAMPLES=100 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/integration/test_web_schemathesis.py
 	$(BIN)/python -m tests.bench.bench_live --most 1.5

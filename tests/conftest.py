@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -19,6 +20,27 @@ from tests.support.web import Surface, opened_surface
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
 hypothesis.settings.load_profile("batchd")
+
+
+_SERVERS = ("postgresql", "postgresql-18")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run each test of all dialects on SQLite and on one of the two PostgreSQL servers, by turns.
+
+    BATCHD_TEST_SERVERS=all, as in `make stress`, and a test that is asked for by its name, mean both servers.
+    """
+    if os.environ.get("BATCHD_TEST_SERVERS") == "all" or any("::" in word for word in config.args):
+        return
+    kept, left_out = [], []
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        server = params.get("database_url", params.get("empty_url"))
+        turn = _SERVERS[zlib.crc32(item.nodeid.partition("[")[0].encode()) % len(_SERVERS)]
+        (left_out if server in _SERVERS and server != turn else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Mapping
@@ -59,7 +60,8 @@ def _ask(path: Path, config: Path, within: timedelta) -> ReloadAnswer | None:
         connection.settimeout(_CONNECT_WITHIN_SECONDS)
         connection.connect(address)
         question = {"command": "reload", "config": str(config.absolute())}
-        connection.sendall(json.dumps(question).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # whoever is turned away is told so before being listened to
+            connection.sendall(json.dumps(question).encode() + b"\n")
         connection.settimeout(within.total_seconds())
         text = read_line(connection)
     said = json.loads(text)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from batchd.cli import inspect as _inspect  # noqa: F401 (without root nothing of the interpreter can be read)
 from batchd.cli.main import main
 from batchd.cli.reference import render
 from batchd.db.engine import Database

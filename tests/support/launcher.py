@@ -23,8 +23,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,13 @@ def _own(environment: Mapping[str, str]) -> dict[str, str]:
 @functools.cache
 def _channel(python_path: str) -> socket.socket:
     """Return the socket to this test process's launcher, which ends when the socket is closed."""
+    made: Future[socket.socket] = Future()
+    # The death signal is tied to the thread that starts the launcher, so that is one that lasts as long as we do.
+    threading.Thread(target=_start, args=(python_path, made), name="launcher", daemon=True).start()
+    return made.result(60)
+
+
+def _start(python_path: str, made: Future[socket.socket]) -> None:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     launcher = subprocess.Popen(
@@ -121,7 +130,8 @@ def _channel(python_path: str) -> socket.socket:
     launcher.returncode = 0  # it ends when we do; nobody has to wait for it
     its.close()
     ours.recv(100)
-    return ours
+    made.set_result(ours)
+    threading.Event().wait()
 
 
 def _serve(channel: socket.socket) -> dict[str, Any] | None:
