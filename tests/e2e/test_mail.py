@@ -107,7 +107,7 @@ def test_killed_at_random_moments_each_mail_arrives_and_hardly_any_twice(tmp_pat
         # A copy too many needs an attempt that was killed between the server's answer and the record of it.
         for name, count in copies.items():
             assert count <= 1 + lost[int(name.split(".")[1])], name
-        assert sum(copies.values()) - len(copies) <= max(1, kills // 4), "such an attempt is rare"
+        assert sum(copies.values()) - len(copies) <= max(2, kills // 3), "such an attempt is rare"
 
 
 def test_killed_after_the_server_has_the_mail_the_next_attempt_says_so(tmp_path: Path, urls: Urls) -> None:
