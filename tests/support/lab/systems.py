@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,20 +17,34 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from deb.build import RELEASES, Release, suite_of_this_machine
 
 from tests.support.lab import machine, trees
 from tests.support.lab.machine import Machine
 from tests.support.lab.trees import cache, locked
 
 PROJECT = Path(__file__).resolve().parents[3]
+
+
+def _deb_build() -> Any:
+    """Return the module that builds the packages: a script, in no folder that Python looks into."""
+    spec = importlib.util.spec_from_file_location("batchd_deb_build", PROJECT / ".ci" / "deb" / "build.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+BUILD = _deb_build()
+RELEASES = BUILD.RELEASES
 _SOURCES = (
     "batchd",
-    "deb",
+    ".ci/deb",
     "systemd",
-    "prometheus",
     "pyproject.toml",
     ".ci/constraints.txt",
     "tests/support/lab/machine.sh",
@@ -42,7 +57,7 @@ _KEPT_STATES = 2
 class System:
     """One release of Debian: this machine itself where it is of it, else a small tree."""
 
-    release: Release
+    release: Any
 
     @property
     def root(self) -> Path:
@@ -65,7 +80,7 @@ class System:
 
     def _is_here(self) -> bool:
         needed = ("/lib/systemd/systemd", f"/usr/bin/python{self.release.python}", "/usr/bin/dpkg")
-        return self.release.suite == suite_of_this_machine() and all(Path(path).exists() for path in needed)
+        return self.release.suite == BUILD.suite_of_this_machine() and all(Path(path).exists() for path in needed)
 
     def _installed_disk(self) -> Path:
         """Return a disk on which dpkg has installed the package, and a record of what it said and came to."""

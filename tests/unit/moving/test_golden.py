@@ -71,6 +71,7 @@ def _is_structure(line: str) -> bool:
         "[",
         "Description",
         "WantedBy",
+        "SuccessExitStatus",  # names of exit codes become numbers
         "AccuracySec",
         "---",
         "staging:",
