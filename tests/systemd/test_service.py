@@ -82,23 +82,22 @@ def prepare(machine: Machine, unit: str, store: str, app: str) -> None:
     machine.run("systemctl", "daemon-reload")
 
 
-def runs(machine: Machine, unit: str) -> dict[str, dict[str, object]]:
-    """Return the last run of each job, as the journal tells of them."""
+def told(machine: Machine, unit: str, event: str) -> dict[str, dict[str, object]]:
+    """Return the last such line of each job in the journal."""
     last: dict[str, dict[str, object]] = {}
     for entry in machine.journal("-u", unit, "-b"):
         message = entry["MESSAGE"]
         line = json.loads(message) if isinstance(message, str) and message.startswith("{") else {}
-        if str(line.get("event", "")).startswith("run.") and "job" in line:
+        if line.get("event") == event and "job" in line:
             last[line["job"]] = line
     return last
 
 
 def is_done(machine: Machine, unit: str) -> bool:
     """Return whether the last job is over; fails as soon as another one has failed."""
-    found = runs(machine, unit)
-    failed = {job: line for job, line in found.items() if line["event"] == "run.failed"}
+    failed = told(machine, unit, "run.failed")
     assert not failed, failed
-    return "last" in found and found["last"]["event"] == "run.finished"
+    return "last" in told(machine, unit, "run.finished")
 
 
 @pytest.fixture(params=["batchd", "batchd@pg"])
@@ -110,7 +109,7 @@ def unit(request: pytest.FixtureRequest) -> str:
 
 def test_every_kind_of_job_works_under_the_unit(machine: Machine, unit: str) -> None:
     """What each left behind is there: rows, files, mails, nobody's process."""
-    succeeded = {job for job, line in runs(machine, unit).items() if line["event"] == "run.finished"}
+    succeeded = set(told(machine, unit, "run.finished"))
     jobs = re.findall(r"^\[jobs\.([\w-]+)\]", (LAB / "every_kind.toml").read_text(), re.MULTILINE)
     kinds = set(re.findall(r'^kind = "(\w+)"', (LAB / "every_kind.toml").read_text(), re.MULTILINE))
     assert kinds == KINDS | {"external"}
