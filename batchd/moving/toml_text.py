@@ -13,6 +13,7 @@ from batchd.moving.found import Findings, FoundJob, Kept
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _DOLLARS = re.compile(r"\$\$+\{?|\$\{")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
 _FIRST_KEYS = (
     "kind",
     "enabled",
@@ -48,7 +49,9 @@ def toml_document(findings: Findings, *, version: str) -> str:
             parts += ["", *kept, *_job(item)] if kept else ["", *_job(item)]
             kept = []
     parts += ["", *kept] if kept else []
-    return "\n".join(parts) + "\n"
+    # Strings have control characters escaped; a comment may hold none of them in any form.
+    lines = [line for part in parts for line in part.split("\n")]
+    return "".join([_CONTROL.sub(_REPLACED, line) + "\n" for line in lines])
 
 
 def dollars_escaped(text: str) -> str:
