@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
 import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import FrameType
 
 import hypothesis
 import pytest
@@ -23,16 +20,6 @@ from tests.support.web import Surface, opened_surface
 
 hypothesis.settings.register_profile("batchd", deadline=None)  # a slow machine is no bug
 hypothesis.settings.load_profile("batchd")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Leave Ctrl-C to the process that a person talks to: it ends its workers, and one that ended alone loses tests."""
-    if hasattr(config, "workerinput"):
-        signal.signal(signal.SIGINT, _told_to_stop)  # a function: a process that a test starts does not inherit it
-
-
-def _told_to_stop(_number: int, frame: FrameType | None) -> None:
-    sys.stderr.write(f"a worker got SIGINT at {frame.f_code if frame else '?'}\n")
 
 
 _SERVERS = ("postgresql", "postgresql-18")

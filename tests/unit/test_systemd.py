@@ -73,18 +73,17 @@ def test_a_watchdog_for_another_process_or_of_nonsense_is_none(given: dict[str, 
 def test_sockets_are_taken_by_the_process_that_they_are_for() -> None:
     """Their names come along, and no child inherits them."""
     code = (
-        "import os; from batchd.systemd import take_over\n"
+        "import os, socket; from batchd.systemd import take_over\n"
+        "given = socket.socket()\n"
+        "given.detach() if given.fileno() == 3 else os.dup2(given.fileno(), 3)\n"
+        "os.set_inheritable(3, True)\n"
         "os.environ['LISTEN_PID'] = str(os.getpid())\n"
         "print([(each.fd, each.name, os.get_inheritable(each.fd)) for each in take_over().sockets])\n"
         "print(take_over({'LISTEN_PID': '1', 'LISTEN_FDS': '1'}).sockets)\n"
     )
-    with socket.socket() as given:
-        os.dup2(given.fileno(), 3) if given.fileno() != 3 else None
-        os.set_inheritable(3, True)
-        environment = {**os.environ, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http", "PYTHONPATH": str(PROJECT)}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, pass_fds=(3,), capture_output=True, text=True, check=True
-        )
+    # All of it in a process of its own: here, descriptor 3 may well be how pytest-xdist speaks to its worker.
+    environment = {**os.environ, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http", "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[(3, 'http', False)]", "()"]
 
 
