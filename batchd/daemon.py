@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from batchd import systemd
@@ -53,7 +53,7 @@ from batchd.service.room_settings import engine_config, engine_settings, schedul
 from batchd.signals import Signals, leave, process_signals
 from batchd.store import known_names, listeners, migrate, schedules, workers
 from batchd.store.single_daemon import hold_sqlite_lock
-from batchd.systemd import ServiceManager
+from batchd.systemd import HandedSocket, ServiceManager
 from batchd.telemetry.logs import get_logger
 from batchd.telemetry.meters import Meters
 from batchd.wake_loop import WakeLoop
@@ -91,7 +91,7 @@ def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
         config.require_jobs(allow_empty=source.allow_empty)
         os.chdir(config.folder)
         with hold_sqlite_lock(daemon.store):
-            daemon.start_web()
+            daemon.start_web(manager.sockets)
             code = daemon.run(no_wait=no_wait)
             # Still under the lock: nobody may take the store over before this process is gone.
             leave(code)
@@ -150,13 +150,13 @@ class Daemon:
         self._announcer = Announcer(self._notifier, self._engine, self._scheduler, self._reloader, self._clock)
         self._control = ControlServer(folder_of(config.state, source.environ), source.path, self._reloader.reload)
 
-    def start_web(self) -> None:
+    def start_web(self, handed: Sequence[HandedSocket]) -> None:
         """Start the HTTP surface where the config has one: a fork, so before anything makes a thread."""
         config = self._config
         if config.http is not None:
             from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
 
-            self._web = surface.start(config, config.http, self._clock, self._source)
+            self._web = surface.start(config, config.http, self._clock, self._source, handed)
 
     def end_web(self) -> None:
         """End the HTTP surface."""

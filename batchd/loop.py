@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import abc
 import threading
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from batchd.clock import Clock
 from batchd.errors import BatchdError
@@ -17,6 +19,68 @@ from batchd.telemetry.thinning import Thinning
 
 _FIRST_BACKOFF = timedelta(seconds=0.5)
 _LONGEST_BACKOFF = timedelta(seconds=15)
+
+
+class Leaseholder(Protocol):
+    """A loop that holds something which another daemon takes over when it is closed."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        ...
+
+    def start(self) -> None:
+        """Start its thread."""
+        ...
+
+    def request_stop(self) -> None:
+        """Ask it to end after its current turn."""
+        ...
+
+    def stop(self, deadline: float) -> bool:
+        """Wait until `deadline` (monotonic seconds); return whether it ended."""
+        ...
+
+    def close(self) -> None:
+        """Give up what it holds, its thread having ended; raises BatchdError when the store is away."""
+        ...
+
+
+class Leaseholders(abc.ABC):
+    """Several of them behind one door: `start`, `stop` and `is_alive` as of one loop."""
+
+    @property
+    @abc.abstractmethod
+    def _loops(self) -> Sequence[Leaseholder]: ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread runs."""
+        return all(loop.is_alive for loop in self._loops)
+
+    def start(self) -> None:
+        """Start every thread."""
+        for loop in self._loops:
+            loop.start()
+
+    def request_stop(self) -> None:
+        """Ask all threads to end after what is at hand."""
+        for loop in self._loops:
+            loop.request_stop()
+
+    def stop(self, deadline: float) -> bool:
+        """Wait until `deadline` (monotonic seconds) and give everything up; return whether all threads have ended."""
+        self.request_stop()
+        has_ended = True
+        for loop in self._loops:
+            if not loop.stop(deadline):
+                has_ended = False  # it is in the middle of something; its lease ends by itself
+                continue
+            try:
+                loop.close()
+            except BatchdError:
+                has_ended = False  # the store is away: the leases end by themselves
+        return has_ended
 
 
 class Loop(abc.ABC):

@@ -30,7 +30,7 @@ from batchd.domain.job import JobDefinition, JsonObject
 from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs.contract import Kind
-from batchd.systemd import CREDENTIALS, HANDED_OVER
+from batchd.systemd import CREDENTIALS, HANDED_OVER, HandedSocket
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
 from batchd.web.pulse import Pulse
@@ -49,17 +49,20 @@ _LONGEST_STATEMENT = timedelta(seconds=8)
 log = get_logger()
 
 
-def start(config: Config, http: HttpSettings, clock: Clock, source: ConfigSource) -> Supervisor:
+def start(
+    config: Config, http: HttpSettings, clock: Clock, source: ConfigSource, handed: Sequence[HandedSocket]
+) -> Supervisor:
     """Listen, and start the server's process; main thread only, before any thread is made.
 
-    `source` is where the config came from. Raises CannotCreate when the address cannot be had.
+    `source` is where the config came from, `handed` are the sockets that systemd gave to the daemon. Raises
+    CannotCreate when the address cannot be had.
     """
     again = [sys.executable, "-m", "batchd.surface", str(source.path), ",".join(source.modules), str(http.listen)]
     # Of what systemd gave to the daemon, its server needs the credentials alone, to read the config again.
     environ = {name: value for name, value in source.environ.items() if name not in HANDED_OVER}
     if CREDENTIALS in source.environ:
         environ[CREDENTIALS] = source.environ[CREDENTIALS]
-    listener = open_listener(http.listen, source.environ)
+    listener = open_listener(http.listen, handed)
     supervisor = Supervisor(http.listen, listener, _Serving(config, http, source), Again(again, environ), clock)
     gc.freeze()  # pages that the collector does not write to stay shared
     supervisor.start()

@@ -12,11 +12,11 @@ from batchd.alerts.detector import Detector
 from batchd.alerts.settings import AlertSettings, ChannelPlan
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.errors import BatchdError
+from batchd.loop import Leaseholders
 from batchd.store import deliveries, listeners, meta
 
 
-class Alerting:
+class Alerting(Leaseholders):
     """Judges and delivers from `start` until `stop`. With no rule and no ping at all it does nothing."""
 
     name = "alerts"
@@ -55,40 +55,11 @@ class Alerting:
     def _loops(self) -> list[Detector | ChannelLoop | PingLoop]:
         return [*self._detectors, *self._channels, *self._pings]
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether every thread runs."""
-        return all(loop.is_alive for loop in self._loops)
-
     def prepare(self) -> None:
         """Make channels and the place in the outbox known to the store; may be called again when that failed."""
         listeners.register(self._store, [detector.registration() for detector in self._detectors])
         plans = [*self._settings.channels.values(), *self._settings.pings.values()]
         deliveries.register(self._store, {plan.name: plan.type for plan in plans})
-
-    def start(self) -> None:
-        """Begin to judge and to deliver."""
-        for loop in self._loops:
-            loop.start()
-
-    def request_stop(self) -> None:
-        """Ask all threads to end after what is at hand."""
-        for loop in self._loops:
-            loop.request_stop()
-
-    def stop(self, deadline: float) -> bool:
-        """Wait until `deadline` (monotonic seconds) and give everything up; return whether all threads have ended."""
-        self.request_stop()
-        has_ended = True
-        for loop in self._loops:
-            if not loop.stop(deadline):
-                has_ended = False  # it is in the middle of a message; its lease ends by itself
-                continue
-            try:
-                loop.close()
-            except BatchdError:
-                has_ended = False  # the store is away: the leases end by themselves
-        return has_ended
 
     def _wake(self) -> None:
         for loop in (*self._channels, *self._pings):

@@ -19,10 +19,11 @@ from batchd.errors import BatchdError
 from batchd.loop import Loop
 from batchd.store import deliveries
 from batchd.store.deliveries import HeldChannel, Prepared, WaitingAlert
+from batchd.store.leased import LEASE
 from batchd.telemetry.logs import get_logger
 
 _TRY_TO_TAKE = timedelta(seconds=5)
-_RENEW_EVERY = deliveries.LEASE / 3
+_RENEW_EVERY = LEASE / 3
 _POLL = timedelta(seconds=2)
 _PING_POLL = timedelta(seconds=1)
 _SEEN_EVERY = timedelta(seconds=30)

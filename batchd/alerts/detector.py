@@ -16,6 +16,7 @@ from batchd.loop import Loop
 from batchd.store import alert_facts, incident_log, listeners
 from batchd.store.alert_facts import OutboxEvent, RunFacts
 from batchd.store.incident_log import Change, Opening, Written
+from batchd.store.leased import LEASE
 from batchd.store.listeners import ALERTS, Held, Registration
 from batchd.store.outbox import Reader
 
@@ -110,7 +111,7 @@ class Detector(Loop):
             self._last_id = self._saved_id = taken.last_id
             self._look_at, self._steady_since = now, None
         self._held = taken
-        self._renew_at = now + listeners.LEASE.total_seconds() / 3
+        self._renew_at = now + LEASE.total_seconds() / 3
         return True
 
     def _judge_all(self, events: Sequence[OutboxEvent]) -> None:

@@ -31,7 +31,7 @@ from batchd.domain.retry import fraction_of
 EPOCH = datetime(1970, 1, 5, tzinfo=UTC)
 """Intervals are counted from this Monday, so that `every 1w` is a Monday's midnight in UTC."""
 
-_NAMED = {
+NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
@@ -229,10 +229,10 @@ def _parse(text: str, timezone: str) -> Rule:
     if lowered == "@reboot":
         return RebootRule()
     if lowered.startswith("@"):
-        if lowered not in _NAMED:
-            known = ", ".join((*_NAMED, "@reboot"))
+        if lowered not in NICKNAMES:
+            known = ", ".join((*NICKNAMES, "@reboot"))
             raise ScheduleError(f"unknown schedule {text!r}; there are {known}")
-        return CronRule(_NAMED[lowered], zone)
+        return CronRule(NICKNAMES[lowered], zone)
     if lowered.startswith("at "):
         return _once(text[3:], zone)
     if lowered.startswith("every "):

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.errors import BatchdError
 from batchd.listeners import Event, EventName, Listener
 from batchd.listening.events import event_of
-from batchd.loop import Loop
+from batchd.loop import Leaseholders, Loop
 from batchd.store import listeners
+from batchd.store.leased import LEASE
 from batchd.store.listeners import Held, Registration
 from batchd.store.outbox import Notice, Reader
 
@@ -81,7 +81,7 @@ class ListenerLoop(Loop):
             self._last_id = self._saved_id = taken.last_id
             self._failures = taken.failures
         self._held = taken
-        self._renew_at = now + listeners.LEASE.total_seconds() / 3
+        self._renew_at = now + LEASE.total_seconds() / 3
         return True
 
     def _deliver(self, notice: Notice) -> timedelta | None:
@@ -158,7 +158,7 @@ def registration(listener: Listener) -> Registration:
     )
 
 
-class Listening:
+class Listening(Leaseholders):
     """All listeners of this daemon; `start`, `stop` and `is_alive` as of one loop."""
 
     name = "listening"
@@ -166,37 +166,12 @@ class Listening:
     def __init__(self, store: Database, wanted: tuple[Listener, ...], worker_id: str, clock: Clock) -> None:
         self._store = store
         self._wanted = wanted
-        self._loops = [ListenerLoop(store, listener, worker_id, clock) for listener in wanted]
+        self._listening = [ListenerLoop(store, listener, worker_id, clock) for listener in wanted]
 
     @property
-    def is_alive(self) -> bool:
-        """Whether every thread runs."""
-        return all(loop.is_alive for loop in self._loops)
+    def _loops(self) -> list[ListenerLoop]:
+        return self._listening
 
     def prepare(self) -> None:
         """Make the listeners known to the store; may be called again when that failed."""
         listeners.register(self._store, [registration(listener) for listener in self._wanted])
-
-    def start(self) -> None:
-        """Begin to deliver."""
-        for loop in self._loops:
-            loop.start()
-
-    def request_stop(self) -> None:
-        """Ask all of them to end after the event at hand."""
-        for loop in self._loops:
-            loop.request_stop()
-
-    def stop(self, deadline: float) -> bool:
-        """Wait until `deadline` (monotonic seconds) and give the listeners up; return whether all have ended."""
-        self.request_stop()
-        has_ended = True
-        for loop in self._loops:
-            if not loop.stop(deadline):
-                has_ended = False
-                continue
-            try:
-                loop.close()
-            except BatchdError:
-                has_ended = False  # the store is away: the lease ends by itself
-        return has_ended

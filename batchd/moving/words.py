@@ -6,16 +6,9 @@ from datetime import datetime
 
 from cronsim import CronSim, CronSimError
 
+from batchd.domain.schedule import NICKNAMES
+
 _A_MOMENT = datetime(2000, 1, 1)  # noqa: DTZ001 (a wall clock, of no zone)
-_NAMED = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
 
 
 def in_words(schedule: object, timezone: object = None) -> str:
@@ -23,7 +16,7 @@ def in_words(schedule: object, timezone: object = None) -> str:
     if not isinstance(schedule, str):
         return "only when triggered"
     zone = f", {timezone}" if timezone else ""
-    fields = _NAMED.get(schedule.lower(), schedule)
+    fields = NICKNAMES.get(schedule.lower(), schedule)
     if fields.lower() == "@reboot":
         return "once at each start of the daemon"
     try:

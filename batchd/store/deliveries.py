@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from batchd.db.engine import Database
 from batchd.db.storable import storable_text
 from batchd.domain.queue import Rate
+from batchd.store import leased
 from batchd.store.alert_schema import DROPPED, SENDING, SENT, WAITING, alert_channels, alerts
-
-LEASE = timedelta(seconds=60)
-"""A channel whose daemon is gone is taken over by another after so long; a daemon that stops gives it up at once."""
 
 _LONGEST_ERROR = 1_000
 _LEFT = (WAITING, SENDING)
@@ -81,22 +79,8 @@ def register(store: Database, types: Mapping[str, str]) -> None:
 def take(store: Database, name: str, worker: str) -> HeldChannel | None:
     """Take the channel, or keep it, for one lease; None while another daemon has it, or when it is not registered."""
     dialect = store.dialect
-    is_mine = alert_channels.c.worker == worker
-    is_free = or_(is_mine, alert_channels.c.worker.is_(None), alert_channels.c.lease_until < dialect.now())
     with store.writing() as connection:
-        row = connection.execute(
-            update(alert_channels)
-            .where(alert_channels.c.name == name, is_free)
-            .values(
-                worker=worker,
-                lease_until=dialect.now_plus(LEASE.total_seconds()),
-                seen_at=dialect.now(),
-                fence=alert_channels.c.fence + case((is_mine, 0), else_=1),
-            )
-            .returning(
-                alert_channels.c.fence, alert_channels.c.failures, alert_channels.c.retry_at, alert_channels.c.reached
-            )
-        ).one_or_none()
+        row = leased.take(connection, dialect, alert_channels, name, worker, "failures", "retry_at", "reached")
         now = connection.execute(select(dialect.now())).scalar_one()
     if row is None:
         return None
@@ -107,7 +91,7 @@ def take(store: Database, name: str, worker: str) -> HeldChannel | None:
 def still_holds(store: Database, held: HeldChannel) -> bool:
     """Return whether the channel is this daemon's, and make its lease new."""
     with store.writing() as connection:
-        return _change(connection, held, lease_until=store.dialect.now_plus(LEASE.total_seconds()))
+        return _change(connection, held, lease_until=store.dialect.now_plus(leased.LEASE.total_seconds()))
 
 
 def give_up(store: Database, held: HeldChannel) -> None:
@@ -265,9 +249,5 @@ def _prepared(connection: Connection, which: ColumnElement[bool], message_id: st
 
 def _change(connection: Connection, held: HeldChannel, **values: Any) -> bool:
     """Change the channel's row, which stays locked; False when another daemon has it, or nobody."""
-    mine = and_(
-        alert_channels.c.name == held.name,
-        alert_channels.c.fence == held.fence,
-        alert_channels.c.worker.is_not(None),
-    )
+    mine = leased.is_held(alert_channels, held.name, held.fence)
     return connection.execute(update(alert_channels).where(mine).values(values)).rowcount == 1

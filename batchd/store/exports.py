@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 
 from sqlalchemy import Connection, Index, func, literal_column, select, text
@@ -15,6 +14,7 @@ from batchd.store.control import trigger_in
 from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.queries import RunView
 from batchd.store.schema import runs
+from batchd.store.views import columns_of
 from batchd.store.web_requests import Key, once
 
 TAG = "export"
@@ -57,10 +57,9 @@ def newest_exports(
     store: Database, jobs: Collection[str], limit: int, *, before_id: int | None = None
 ) -> tuple[RunView, ...]:
     """Return the newest exports of the jobs and those without a job, newest first."""
-    columns = [runs.c[field.name] for field in dataclasses.fields(RunView)]
     job = func.coalesce(runs.c.schedule_id, "")  # an expression, lest a planner takes an index of all the jobs' runs
     statement = (
-        select(*columns)
+        select(*columns_of(RunView, runs))
         .where(literal_column(_IS_EXPORT), job.in_(["", *sorted(jobs)]))
         .order_by(runs.c.id.desc())
         .limit(limit)

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, select, update
+from sqlalchemy import case, func, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.store.alert_schema import CLOSED, OPEN, SENDING, WAITING, alert_channels, alerts, incidents
+from batchd.store.views import all_of, columns_of
 
 BY_HAND = "by_hand"
 _MOST_OPEN = 1_000
@@ -125,7 +126,7 @@ def open_incidents(database: Database, *, job: str | None = None, limit: int = _
 
 def list_incidents(database: Database, wanted: IncidentFilter) -> tuple[IncidentView, ...]:
     """Return the newest incidents that the filter lets through, newest first."""
-    statement = select(*_columns(IncidentView, incidents)).order_by(incidents.c.id.desc()).limit(wanted.limit)
+    statement = select(*columns_of(IncidentView, incidents)).order_by(incidents.c.id.desc()).limit(wanted.limit)
     for column, value in ((incidents.c.job, wanted.job), (incidents.c.rule, wanted.rule)):
         if value is not None:
             statement = statement.where(column == value)
@@ -134,7 +135,7 @@ def list_incidents(database: Database, wanted: IncidentFilter) -> tuple[Incident
     if wanted.before_id is not None:
         statement = statement.where(incidents.c.id < wanted.before_id)
     with database.reading() as connection:
-        return _all(connection, statement, IncidentView)
+        return all_of(connection, statement, IncidentView)
 
 
 def count_open(database: Database) -> int:
@@ -146,13 +147,13 @@ def count_open(database: Database) -> int:
 
 def find_incident(database: Database, incident_id: int) -> IncidentDetail | None:
     """Return the incident with what was told of it, or None when there is none of that id."""
-    one = select(*_columns(IncidentView, incidents)).where(incidents.c.id == incident_id)
-    told = select(*_columns(ToldView, alerts)).where(alerts.c.incident_id == incident_id)
+    one = select(*columns_of(IncidentView, incidents)).where(incidents.c.id == incident_id)
+    told = select(*columns_of(ToldView, alerts)).where(alerts.c.incident_id == incident_id)
     with database.reading() as connection:
-        found = _all(connection, one, IncidentView)
+        found = all_of(connection, one, IncidentView)
         if not found:
             return None
-        return IncidentDetail(found[0], _all(connection, told.order_by(alerts.c.id).limit(_MOST_TOLD), ToldView))
+        return IncidentDetail(found[0], all_of(connection, told.order_by(alerts.c.id).limit(_MOST_TOLD), ToldView))
 
 
 def channel_views(database: Database) -> tuple[ChannelView, ...]:
@@ -216,11 +217,3 @@ def _change(database: Database, incident_id: int, *conditions: Any, **values: An
             .values(values)
         )
     return changed.rowcount == 1
-
-
-def _columns(view: type[Any], table: Any) -> list[Any]:
-    return [table.c[field.name] for field in dataclasses.fields(view)]
-
-
-def _all(connection: Connection, statement: Select[Any], view: type[Any]) -> tuple[Any, ...]:
-    return tuple(view(**row) for row in connection.execute(statement).mappings())

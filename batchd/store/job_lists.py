@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
@@ -15,6 +13,7 @@ from batchd.store.job_history import Strip, strips_of
 from batchd.store.overview import STRIP_PART, STRIP_PARTS, strip_start
 from batchd.store.run_lists import RunLine, lines_of
 from batchd.store.schema import runs, schedules
+from batchd.store.views import columns_of
 
 PAGE = 50
 
@@ -87,7 +86,7 @@ def job_page(store: Database, *, search: str = "", paused: bool = False, after: 
         )
     if paused:
         wanted.append(schedules.c.paused_at.is_not(None))
-    statement = select(*_columns()).where(*wanted).order_by(schedules.c.id).limit(limit + 1)
+    statement = select(*columns_of(JobRow, schedules)).where(*wanted).order_by(schedules.c.id).limit(limit + 1)
     with store.reading() as connection:
         now = connection.execute(select(store.dialect.now())).scalar_one()
         found = [JobRow(**row) for row in connection.execute(statement).mappings()]
@@ -102,7 +101,11 @@ def job_page(store: Database, *, search: str = "", paused: bool = False, after: 
 def find_job(store: Database, name: str) -> JobRow | None:
     """Return the job, also one that the config no longer has, or None."""
     with store.reading() as connection:
-        row = connection.execute(select(*_columns()).where(schedules.c.id == name)).mappings().one_or_none()
+        row = (
+            connection.execute(select(*columns_of(JobRow, schedules)).where(schedules.c.id == name))
+            .mappings()
+            .one_or_none()
+        )
     return None if row is None else JobRow(**row)
 
 
@@ -118,7 +121,3 @@ def _newest_runs(connection: Connection, jobs: list[str]) -> dict[str, RunLine]:
     rows = connection.execute(select(schedules.c.id, newest.label("newest")).where(schedules.c.id.in_(jobs))).all()
     lines = {line.id: line for line in lines_of(connection, [row.newest for row in rows if row.newest is not None])}
     return {row.id: lines[row.newest] for row in rows if row.newest in lines}
-
-
-def _columns() -> list[Any]:
-    return [schedules.c[each.name] for each in dataclasses.fields(JobRow)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, Table, select
 from batchd.db.engine import Database
 from batchd.store import meta
 from batchd.store.schema import attempts, metadata, rate_starts, runs, schedules
+from batchd.store.views import all_of, columns_of
 
 T = TypeVar("T")
 
@@ -98,6 +98,4 @@ def next_rate_at(database: Database) -> datetime | None:
 
 
 def _rows(connection: Connection, view: type[T], table: Table, *order: Any) -> tuple[T, ...]:
-    assert dataclasses.is_dataclass(view)
-    columns = [table.c[field.name] for field in dataclasses.fields(view)]
-    return tuple(view(*row) for row in connection.execute(select(*columns).order_by(*order)))
+    return all_of(connection, select(*columns_of(view, table)).order_by(*order), view)

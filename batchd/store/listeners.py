@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from batchd.db.engine import Database
 from batchd.db.storable import storable_text
+from batchd.store import leased
 from batchd.store.outbox import newest_id
 from batchd.store.schema import listeners, outbox
-
-LEASE = timedelta(seconds=60)
-"""A listener whose daemon is gone is taken over by another after so long; a daemon that stops gives it up at once."""
 
 ALERTS = "batchd.alerts"
 """How far the judging of alerts has come is kept as a listener's place is; it is no listener that people know."""
@@ -69,7 +67,7 @@ class ListenerView:
     @property
     def is_served(self) -> bool:
         """Whether a daemon has it."""
-        return self.seen_age_seconds < 2 * LEASE.total_seconds()
+        return self.seen_age_seconds < 2 * leased.LEASE.total_seconds()
 
 
 def register(store: Database, wanted: Sequence[Registration]) -> None:
@@ -119,21 +117,8 @@ def take(store: Database, name: str, worker: str) -> Held | None:
 
     Raises LookupError when it is not registered (any more).
     """
-    dialect = store.dialect
-    is_mine = listeners.c.worker == worker
-    is_free = or_(is_mine, listeners.c.worker.is_(None), listeners.c.lease_until < dialect.now())
     with store.writing() as connection:
-        row = connection.execute(
-            update(listeners)
-            .where(listeners.c.name == name, is_free)
-            .values(
-                worker=worker,
-                lease_until=dialect.now_plus(LEASE.total_seconds()),
-                seen_at=dialect.now(),
-                fence=listeners.c.fence + case((is_mine, 0), else_=1),
-            )
-            .returning(listeners.c.fence, listeners.c.last_id, listeners.c.failures)
-        ).one_or_none()
+        row = leased.take(connection, store.dialect, listeners, name, worker, "last_id", "failures")
         if row is None and not connection.execute(select(listeners.c.name).where(listeners.c.name == name)).first():
             raise LookupError(name)
     return None if row is None else Held(name, row.fence, row.last_id, row.failures)
@@ -214,9 +199,6 @@ def _count_lost(connection: Connection, ids: Collection[int]) -> dict[str, int]:
 
 def _change(store: Database, held: Held, **values: Any) -> bool:
     with store.writing() as connection:
-        changed = connection.execute(
-            update(listeners)
-            .where(listeners.c.name == held.name, listeners.c.fence == held.fence, listeners.c.worker.is_not(None))
-            .values(**values)
-        )
+        mine = leased.is_held(listeners, held.name, held.fence)
+        changed = connection.execute(update(listeners).where(mine).values(**values))
     return changed.rowcount == 1

@@ -21,6 +21,7 @@ from batchd.store import listeners
 from batchd.store.fan_outs import count_children
 from batchd.store.listeners import ListenerView
 from batchd.store.schema import attempts, log_lines, queues, runs, schedules, workers
+from batchd.store.views import all_of, columns_of
 
 ALIVE_WITHIN = timedelta(seconds=30)
 """A daemon whose last heartbeat is older than a lease counts as dead."""
@@ -245,7 +246,7 @@ def jobs(database: Database, *, only: str | None = None) -> tuple[JobView, ...]:
 
 def list_runs(database: Database, wanted: RunFilter) -> tuple[RunView, ...]:
     """Return the newest runs that the filter lets through, newest first."""
-    statement = select(*_columns(RunView, runs)).order_by(runs.c.id.desc()).limit(wanted.limit)
+    statement = select(*columns_of(RunView, runs)).order_by(runs.c.id.desc()).limit(wanted.limit)
     if wanted.job is not None:
         statement = statement.where(runs.c.schedule_id == wanted.job)
     if wanted.parent is not None:
@@ -259,7 +260,7 @@ def list_runs(database: Database, wanted: RunFilter) -> tuple[RunView, ...]:
     if wanted.before_id is not None:
         statement = statement.where(runs.c.id < wanted.before_id)
     with database.reading() as connection:
-        return _all(connection, statement, RunView)
+        return all_of(connection, statement, RunView)
 
 
 def find_run(database: Database, run_id: int) -> RunView | None:
@@ -270,9 +271,9 @@ def find_run(database: Database, run_id: int) -> RunView | None:
 
 def run_detail(database: Database, run_id: int, *, lines: int = 100) -> RunDetail | None:
     """Return the run with its attempts and its last `lines` log lines, or None when there is none of that id."""
-    tries = select(*_columns(AttemptView, attempts)).where(attempts.c.run_id == run_id).order_by(attempts.c.fence)
+    tries = select(*columns_of(AttemptView, attempts)).where(attempts.c.run_id == run_id).order_by(attempts.c.fence)
     said = (
-        select(*_columns(LogLineView, log_lines))
+        select(*columns_of(LogLineView, log_lines))
         .where(log_lines.c.run_id == run_id)
         .order_by(log_lines.c.id.desc())
         .limit(lines)
@@ -281,8 +282,8 @@ def run_detail(database: Database, run_id: int, *, lines: int = 100) -> RunDetai
         run = _runs_by_id(connection, [run_id]).get(run_id)
         if run is None:
             return None
-        newest_first = _all(connection, said, LogLineView)
-        tried = _all(connection, tries, AttemptView)
+        newest_first = all_of(connection, said, LogLineView)
+        tried = all_of(connection, tries, AttemptView)
         return RunDetail(run, tried, tuple(reversed(newest_first)), count_children(connection, run_id))
 
 
@@ -384,13 +385,5 @@ def _workers(connection: Connection, now: datetime) -> tuple[WorkerView, ...]:
 
 
 def _runs_by_id(connection: Connection, ids: list[int]) -> dict[int, RunView]:
-    found = _all(connection, select(*_columns(RunView, runs)).where(runs.c.id.in_(ids)), RunView)
+    found = all_of(connection, select(*columns_of(RunView, runs)).where(runs.c.id.in_(ids)), RunView)
     return {run.id: run for run in found}
-
-
-def _columns(view: type[Any], table: Any) -> list[Any]:
-    return [table.c[field.name] for field in dataclasses.fields(view)]
-
-
-def _all(connection: Connection, statement: Select[Any], view: type[T]) -> tuple[T, ...]:
-    return tuple(view(**row) for row in connection.execute(statement).mappings())

@@ -27,10 +27,10 @@ without and with a wrong token, so a new one is covered by being there. `stream=
 they do not count as requests at work; they end at `call.desk.stopping` (an asyncio.Event that is set at a stop).
 With `document=` (see `Document` in `call.py`) a route is in the OpenAPI document; every route below /api/v1 must be.
 
-**A page** is a route with `page=True`: whoever is not signed in is sent to /login, errors are HTML. `call.html(name,
-**values)` renders `batchd/web/templates/NAME`; templates escape by themselves and have `principal`. A form posts
-urlencoded fields, read with `await call.form()`; nothing else is needed against CSRF (the gate asks the browser where
-the request comes from), and scripts and styles must be files: the CSP allows no inline ones.
+**A page** is a route with `page=True`: whoever is not signed in is sent to /login, errors are HTML. `page(call,
+"NAME.html", place, **values)` of `pages/rendering.py` renders `batchd/web/templates/NAME.html`, which escapes by
+itself. A form posts urlencoded fields, read with `await call.form()`; nothing else is needed against CSRF (the gate
+asks the browser where the request comes from), and scripts and styles must be files: the CSP allows no inline ones.
 
 **A static file** lies in `batchd/web/static/` and is served below /static/ with an ETag; template: `asset("app.css")`.
 

@@ -6,26 +6,26 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from batchd.domain.surface import Listen, Systemd, Tcp, UnixSocket
 from batchd.errors import CannotCreate
+from batchd.systemd import HandedSocket
 
-_FIRST_FD = 3  # sd_listen_fds(3)
 _BACKLOG = 512
 _MODE = 0o660
 
 
-def open_listener(listen: Listen, environ: Mapping[str, str] = os.environ) -> socket.socket:
-    """Return the socket, listening; raises CannotCreate with what is in the way."""
+def open_listener(listen: Listen, handed: Sequence[HandedSocket] = ()) -> socket.socket:
+    """Return the socket, listening; raises CannotCreate with what is in the way. `handed` are those of systemd."""
     match listen:
         case Tcp():
             return _tcp(listen)
         case UnixSocket():
             return _unix(Path(listen.path))
         case Systemd():
-            return _handed_over(environ)
+            return _handed_over(handed)
 
 
 def remove_socket(listen: Listen) -> None:
@@ -85,15 +85,12 @@ def _remove_stale(path: Path) -> None:
         raise FileExistsError(0, "somebody listens there already")
 
 
-def _handed_over(environ: Mapping[str, str]) -> socket.socket:
-    """Return the first socket of LISTEN_FDS, or the one that is called `http`."""
-    count = environ.get("LISTEN_FDS", "")
-    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or not int(count):
+def _handed_over(handed: Sequence[HandedSocket]) -> socket.socket:
+    """Return the socket that is called `http`, or the first one."""
+    if not handed:
         raise CannotCreate(
             '[http] listen is "systemd", and systemd has handed over no socket',
             hint="start batchd.socket, which starts the service; or set [http] listen to an address",
         )
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    place = names.index("http") if "http" in names[: int(count)] else 0
-    os.set_inheritable(_FIRST_FD + place, False)
-    return socket.socket(fileno=_FIRST_FD + place)
+    chosen = next((each for each in handed if each.name == "http"), handed[0])
+    return socket.socket(fileno=chosen.fd)
