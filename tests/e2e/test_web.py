@@ -90,9 +90,14 @@ def test_a_daemon_is_looked_at_and_told_over_http(tmp_path: Path, urls: Urls) ->
         wait_until(lambda: httpx2.get(shown, headers=mine).json()["run"]["state"] == "succeeded", seconds=20)
         cron = httpx2.get(f"{url}/api/cron/asked", headers={"Authorization": f"Bearer {_SECRET}"}, timeout=30)
         assert (cron.status_code, cron.json()["state"]) == (200, "succeeded")
-        time.sleep(1.1)  # the server asks the daemon once a second
-        scrape = httpx2.get(f"{url}/metrics", headers=mine).text
-        assert 'batchd_runs_total{job="asked",outcome="succeeded",trigger="manual"} 2' in scrape
+        both = 'batchd_runs_total{job="asked",outcome="succeeded",trigger="manual"} 2'
+
+        def counted() -> str | None:
+            text = httpx2.get(f"{url}/metrics", headers=mine).text
+            return text if both in text else None
+
+        scrape = wait_until(counted, seconds=20, what=both)  # the server asks the daemon once a second
+        assert scrape
         assert int(re.search(r'batchd_runs_total{job="tick",outcome="succeeded",trigger="schedule"} (\d+)', scrape)[1])  # type: ignore[index]
         assert f"process_start_time_seconds {int(time.time()) // 10_000}" in scrape
 

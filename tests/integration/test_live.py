@@ -363,14 +363,15 @@ def test_an_outage_of_the_store_ends_no_stream(plain_store: Database) -> None:
     with serving(plain_store, times=QUICK) as served:
         listener = served.listen()
         begun(listener, plain_store, run_id)
-        broken = [True]
+        broken, met = [True], threading.Event()
 
         def break_it(*_given: object) -> None:
             if broken[0] and threading.current_thread().name == "batchd-feed-reader":
+                met.set()
                 raise ConnectionError("the store is away")
 
         event.listen(plain_store.engine, "before_cursor_execute", break_it)
         change(plain_store, run_id, "run.during")
-        time.sleep(0.4)
+        wait_until(met.is_set, what="the reader to meet the outage")
         broken[0] = False
         assert listener.until(lambda heard: heard.event == "state")[-1].data["event"] == "run.during"
