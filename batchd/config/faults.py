@@ -33,7 +33,7 @@ _TEXTS: Mapping[str, str] = {
     "less_than": "must be less than {lt}",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
-    "too_short": "must have at least {min_length} entries",
+    "too_short": "must have at least {min_length} {parts}",
 }
 
 
@@ -42,7 +42,9 @@ def fault_text(fault: ErrorDetails, names: Iterable[str] = ()) -> str:
     text = _TEXTS.get(fault["type"])
     if text is None:
         return fault["msg"].removeprefix("Value error, ")
-    said = text.format_map({"ge": "", "gt": "", "le": "", "lt": "", "expected": "", **fault.get("ctx", {})})
+    parts = "characters" if isinstance(fault["input"], str) else "entries"
+    usual = {"ge": "", "gt": "", "le": "", "lt": "", "expected": "", "parts": parts}
+    said = text.format_map({**usual, **fault.get("ctx", {})})
     near = get_close_matches(str(fault["loc"][-1]), list(names), n=1) if fault["type"] == "extra_forbidden" else []
     return f"{said}; did you mean {near[0]!r}?" if near else said
 
