@@ -93,8 +93,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(people: Database, parallel:
 def test_several_batches_run_at_once(people: Database) -> None:
     """As many as asked for, each in a transaction of its own; on SQLite, which has one writer, one after the other."""
     row_targets.most_at_once[0] = 0
-    each_row(people, "record_slowly", parallel=4, batch_size=5, arguments={"seconds": 0.05})
-    assert row_targets.most_at_once[0] == (1 if people.dialect.name == "sqlite" else 4)
+    together = 1 if people.dialect.name == "sqlite" else 4
+    each_row(people, "record_together", parallel=4, batch_size=5, arguments={"expected": together})
+    assert row_targets.most_at_once[0] == together
     assert effects(people) == everybody(people)
 
 

@@ -22,6 +22,8 @@ _EFFECT = text("INSERT INTO effects VALUES (:tenant, :code, :age, :run)")
 most_at_once = [0]
 _busy = [0]
 _lock = threading.Lock()
+_met = threading.Condition(_lock)
+_LONGEST_WAIT_SECONDS = 20
 
 
 def record(rows: list[dict[str, Any]], connection: Connection, context: JobContext) -> dict[str, int]:
@@ -40,6 +42,20 @@ def record_slowly(rows: list[dict[str, Any]], connection: Connection, seconds: f
         time.sleep(seconds)
     finally:
         with _lock:
+            _busy[0] -= 1
+
+
+def record_together(rows: list[dict[str, Any]], connection: Connection, expected: int) -> None:
+    """Leave effects, and do not end before so many have been at it at once; notes how many were, as above."""
+    with _met:
+        _busy[0] += 1
+        most_at_once[0] = max(most_at_once[0], _busy[0])
+        _met.notify_all()
+        _met.wait_for(lambda: most_at_once[0] >= expected, _LONGEST_WAIT_SECONDS)
+    try:
+        connection.execute(_EFFECT, [{**row, "run": 0} for row in rows])
+    finally:
+        with _met:
             _busy[0] -= 1
 
 
