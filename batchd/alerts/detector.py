@@ -141,7 +141,8 @@ class Detector(Loop):
             self._limits.of(job),
             is_too_quiet=self._had_nothing(job, run),
             open=is_open,
-            jitter=self._watch.jitters.get(job or "", timedelta(0)),
+            jitter=self._watch.jitter_of(job),
+            unserved=self._watch.unserved(run),
         )
 
     def _had_nothing(self, job: str | None, run: RunFacts) -> bool:

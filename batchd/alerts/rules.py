@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from batchd.alerts.settings import PING, AlertSettings
 from batchd.domain.alert import (
     OF_RUNS,
+    TELL_NO_SUCCESS,
     AlertPolicy,
     AlertRule,
     Told,
@@ -31,7 +32,8 @@ _LONGEST_BODY = 2_000
 class Known:
     """What was looked up for an event: the run now, how long the job's runs may take, and whether no rows are odd.
 
-    `open` are the keys of the incidents that are open or were before the events at hand.
+    `open` are the keys of the incidents that are open or were before the events at hand. `unserved` is the first fire
+    time that went without a success for too long until this one.
     """
 
     run: RunFacts | None
@@ -39,6 +41,7 @@ class Known:
     is_too_quiet: bool
     open: Collection[str]
     jitter: timedelta = timedelta(0)
+    unserved: datetime | None = None
 
 
 class Judge:
@@ -130,14 +133,20 @@ class Judge:
         So it is told that a fire was late even where nobody was there to notice in time: the daemon itself was down.
         """
         run = known.run
-        if run is None or run.job is None or run.scheduled_for is None or run.started_at is None:
+        if run is None or run.job is None or run.started_at is None:
             return []
-        late = run.started_at - run.scheduled_for - known.jitter
         policy = self._policy(event)
-        if late <= policy.grace or incident_key(AlertRule.MISSED, subject) in known.open:
+        if any(incident_key(rule, subject) in known.open for rule in TELL_NO_SUCCESS):
             return []
-        summary = f"due at {_moment(run)}, it began {spoken(late)} late"
-        details: dict[str, Any] = {"scheduled_for": run.scheduled_for.isoformat(), "late_seconds": late.total_seconds()}
+        due = run.scheduled_for
+        if due is not None and run.started_at - due - known.jitter <= policy.grace:
+            due = None
+        due = min(filter(None, (due, known.unserved)), default=None)
+        if due is None:
+            return []
+        late = run.started_at - due
+        summary = f"due at {due:%Y-%m-%d %H:%M:%S UTC}, a run began {spoken(late)} late"
+        details: dict[str, Any] = {"scheduled_for": due.isoformat(), "late_seconds": late.total_seconds()}
         # Many fires that are caught up together are late together, and told once.
         again = max(policy.grace, timedelta(hours=1))
         return self._opening(AlertRule.MISSED, event, known, summary, details, unless_closed_within=again)
@@ -242,8 +251,3 @@ def _kind(event: OutboxEvent, known: Known) -> str:
 def _error(said: Mapping[str, Any]) -> str:
     error = said.get("error")
     return error if isinstance(error, str) and error else "no reason was given"
-
-
-def _moment(run: RunFacts) -> str:
-    assert run.scheduled_for is not None
-    return run.scheduled_for.strftime("%Y-%m-%d %H:%M:%S UTC")

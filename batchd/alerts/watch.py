@@ -15,13 +15,13 @@ from batchd.alerts.rules import subject_of
 from batchd.alerts.settings import AlertSettings
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.domain.alert import AlertRule, duration_limit, incident_key, overdue_fire, spoken
+from batchd.domain.alert import TELL_NO_SUCCESS, AlertRule, duration_limit, incident_key, overdue_fire, spoken
 from batchd.domain.job import JsonObject
 from batchd.domain.quantities import parse_duration
 from batchd.domain.run import EXTERNAL_KIND
 from batchd.domain.schedule import Rule, ScheduleError, parse_schedule
 from batchd.store import alert_facts
-from batchd.store.alert_facts import WatchedJob
+from batchd.store.alert_facts import RunFacts, WatchedJob
 from batchd.store.incident_log import Change, Closing, OpenIncident, Opening
 
 _LIMIT_HOLDS = timedelta(minutes=10)
@@ -70,13 +70,41 @@ class Watch:
         self._settings = settings
         self._limits = limits
         self._expected: dict[str, _Expected] = {}
-        self.jitters: dict[str, timedelta] = {}
+        self._jobs: dict[str, WatchedJob] | None = None
 
     def missed(self, now: datetime, is_open: Open) -> list[Change]:
         """Return the jobs that did not run in time, and close what is about jobs that need not run any more."""
-        jobs = {job.name: job for job in alert_facts.watched_jobs(self._store)}
-        self.jitters = {name: timedelta(seconds=job.jitter_seconds) for name, job in jobs.items()}
+        jobs = self._read_jobs()
         return [*self._missed(jobs, now, is_open), *self._gone(jobs, is_open)]
+
+    def jitter_of(self, job: str | None) -> timedelta:
+        """Return how much later than its schedule says a run of the job may begin, as of the last look."""
+        known = self._known_jobs().get(job or "")
+        return timedelta(0) if known is None else timedelta(seconds=known.jitter_seconds)
+
+    def unserved(self, run: RunFacts) -> datetime | None:
+        """Return the first fire time that went without a success for longer than the grace until this success began.
+
+        What nobody could notice in time, because no daemon was there to look, shows when the next success is judged.
+        """
+        job = self._known_jobs().get(run.job or "")
+        began = run.started_at
+        if job is None or began is None or not job.is_expected:
+            return None
+        policy = self._settings.policy_of(job.name)
+        known = self._expected.get(job.name)
+        if not policy.wants(AlertRule.MISSED) or (known and known.since == job.since and began <= known.overdue_at):
+            return None
+        before = alert_facts.last_successes(self._store, [job.name], before_run=run.id).get(job.name, job.since)
+        rule = _rule_of(job)
+        return None if rule is None else overdue_fire(rule, max(before, job.since), began, _grace(job, policy.grace))
+
+    def _known_jobs(self) -> dict[str, WatchedJob]:
+        return self._read_jobs() if self._jobs is None else self._jobs
+
+    def _read_jobs(self) -> dict[str, WatchedJob]:
+        self._jobs = {job.name: job for job in alert_facts.watched_jobs(self._store)}
+        return self._jobs
 
     def _missed(self, jobs: Mapping[str, WatchedJob], now: datetime, is_open: Open) -> list[Change]:
         asked = {
@@ -105,9 +133,7 @@ class Watch:
         if not job.is_expected or not self._settings.policy_of(job.name).wants(AlertRule.MISSED):
             self._expected.pop(job.name, None)
             return False
-        # Who was told that it failed need not be told that it did not succeed.
-        told = (AlertRule.MISSED, AlertRule.FAILED, AlertRule.QUARANTINED)
-        if any(incident_key(rule, job.name) in is_open for rule in told):
+        if any(incident_key(rule, job.name) in is_open for rule in TELL_NO_SUCCESS):
             return False
         known = self._expected.get(job.name)
         return known is None or known.since != job.since or now > known.overdue_at

@@ -48,6 +48,9 @@ RECOVERED = "recovered"
 OF_RUNS = frozenset({AlertRule.FAILED, AlertRule.FIRST_FAILURE, AlertRule.QUARANTINED})
 """What is wrong with one run, and over when that run is put away by hand."""
 
+TELL_NO_SUCCESS = frozenset({AlertRule.MISSED, AlertRule.FAILED, AlertRule.QUARANTINED})
+"""Who was told one of these need not be told that there was no success."""
+
 
 class Told(enum.StrEnum):
     """What an alert says of its incident; the last three are pings, which are about a run."""

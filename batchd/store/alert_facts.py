@@ -153,11 +153,12 @@ def watched_jobs(store: Database) -> tuple[WatchedJob, ...]:
         )
 
 
-def last_successes(store: Database, jobs: Collection[str]) -> dict[str, datetime]:
-    """Return when the last run of each job that succeeded began; jobs without one are left out."""
+def last_successes(store: Database, jobs: Collection[str], before_run: int | None = None) -> dict[str, datetime]:
+    """Return when the last run of each job that succeeded began (of those before a run); without one, left out."""
+    is_success = and_(runs.c.schedule_id == schedules.c.id, runs.c.state == RunState.SUCCEEDED.value)
     newest = (
         select(runs.c.started_at)
-        .where(runs.c.schedule_id == schedules.c.id, runs.c.state == RunState.SUCCEEDED.value)
+        .where(is_success if before_run is None else and_(is_success, runs.c.id < before_run))
         .order_by(runs.c.id.desc())
         .limit(1)
         .correlate(schedules)

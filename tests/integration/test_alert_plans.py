@@ -42,12 +42,13 @@ def test_no_question_reads_the_history(database: Database) -> None:
     add_run(database, "queued", job=None)
     with statements(database) as seen:
         assert "nightly" in alert_facts.last_successes(database, {"nightly"})
+        assert "nightly" in alert_facts.last_successes(database, {"nightly"}, before_run=newest)
         assert len(alert_facts.last_durations(database, "nightly")) == 100
         assert alert_facts.last_row_counts(database, "nightly", newest) == [5] * 10
         assert [run.id for run in alert_facts.running(database)] == [newest]
         assert alert_facts.waiting_since(database, 3_600) == {}
         assert set(alert_facts.run_facts(database, {newest})) == {newest}
-    assert len(seen) == 6
+    assert len(seen) == 7
     for statement, parameters in seen:
         if database.dialect.name == "postgresql":
             assert rows_read(database, statement, parameters) <= 110, statement

@@ -285,6 +285,21 @@ def test_many_fires_that_are_caught_up_late_are_told_once(store: Database) -> No
     assert "began" in listed(store)[0].summary
 
 
+@pytest.mark.parametrize("known_for", [timedelta(days=2), NONE], ids=["as it is", "changed since"])
+def test_fires_without_a_success_show_in_the_next_one(store: Database, known_for: timedelta) -> None:
+    """No daemon was there to look, and the first run after that is in time itself; not if the job was changed since."""
+    now = datetime.now(UTC)
+    add_schedule(store, "nightly", schedule="every 1h", updated_at=now - known_for)
+    judge, sink = detector(store), Sink()
+    add_run(store, "succeeded", job="nightly", started_at=now - timedelta(hours=5))
+    ended(store, "succeeded", scheduled_for=now - timedelta(minutes=1))
+    ended(store, "succeeded")
+    turn(judge)
+    deliver(store, post(store, sink))
+    is_told = known_for > timedelta(hours=5)
+    assert sink.told == ([("missed", "opened"), ("missed", "recovered")] if is_told else [])
+
+
 def test_a_run_beyond_its_own_p99_is_too_long_while_it_runs(store: Database) -> None:
     """It is open as long as that run goes on; a later one within the limit closes it."""
     fresh_schedule(store)
