@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.app_table import CLEANUP, GOES, STAYS, count_victims, make_victims
-from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_nothing, assert_survives
+from tests.support.kind_contract import Blows, Place, Trial, assert_dry_run_changes_nothing, assert_survives, disturbed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -31,10 +30,10 @@ def _outcome(place: Place) -> Any:
 TRIAL = Trial(CLEANUP | {"archive_to": "gone.jsonl.gz"}, _prepare, _outcome, results=("rows_deleted",))
 
 
-@pytest.mark.parametrize(("blow", "blows"), [(signal.SIGKILL, 20), (signal.SIGTERM, 8)], ids=["kill -9", "SIGTERM"])
-def test_cleanup_ends_as_if_nothing_had_happened(places: Callable[[], Place], blow: signal.Signals, blows: int) -> None:
+@disturbed
+def test_cleanup_ends_as_if_nothing_had_happened(places: Callable[[], Place], blows: Blows) -> None:
     """Daemons ended at random moments lose no row, delete none twice and archive each once."""
-    assert_survives(TRIAL, places, blow=blow, blows=blows, seed=3)
+    assert_survives(TRIAL, places, blows=blows, seed=3)
 
 
 def test_a_dry_run_of_cleanup_changes_nothing(places: Callable[[], Place]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,15 @@ from sqlalchemy import text
 
 from tests.support.app_table import opened
 from tests.support.cleaning import execute
-from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_nothing, assert_survives
+from tests.support.kind_contract import (
+    Blows,
+    Place,
+    Trial,
+    assert_dry_run_changes_nothing,
+    assert_survives,
+    disturbed,
+    kills_of,
+)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,12 +57,10 @@ RESUMABLE = Trial(
 )
 
 
-@pytest.mark.parametrize(("blow", "blows"), [(signal.SIGKILL, 20), (signal.SIGTERM, 8)], ids=["kill -9", "SIGTERM"])
-def test_a_resumable_export_ends_as_if_nothing_had_happened(
-    places: Callable[[], Place], blow: signal.Signals, blows: int
-) -> None:
+@disturbed
+def test_a_resumable_export_ends_as_if_nothing_had_happened(places: Callable[[], Place], blows: Blows) -> None:
     """Daemons ended at random moments: the file holds each row once, and nothing else is left beside it."""
-    assert_survives(RESUMABLE, places, blow=blow, blows=blows, seed=13)
+    assert_survives(RESUMABLE, places, blows=blows, seed=13)
 
 
 def test_a_whole_export_ends_as_if_nothing_had_happened(places: Callable[[], Place]) -> None:
@@ -70,7 +75,7 @@ def test_a_whole_export_ends_as_if_nothing_had_happened(places: Callable[[], Pla
         "path": "out/people.csv.gz",
     }
     whole = Trial(job, _prepare, _outcome, results=("rows",))
-    assert_survives(whole, places, blow=signal.SIGKILL, blows=4, seed=17)
+    assert_survives(whole, places, blows=kills_of(4), seed=17)
 
 
 def test_a_dry_run_of_csv_export_changes_nothing(places: Callable[[], Place]) -> None:

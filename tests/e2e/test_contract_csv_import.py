@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,15 @@ import pytest
 
 from tests.support.app_table import opened
 from tests.support.importing import HEADER, lines, rows, users_table
-from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_nothing, assert_survives
+from tests.support.kind_contract import (
+    Blows,
+    Place,
+    Trial,
+    assert_dry_run_changes_nothing,
+    assert_survives,
+    disturbed,
+    kills_of,
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -59,17 +66,15 @@ INBOX = Trial(
 )
 
 
-@pytest.mark.parametrize(("blow", "blows"), [(signal.SIGKILL, 20), (signal.SIGTERM, 8)], ids=["kill -9", "SIGTERM"])
-def test_a_file_without_a_key_is_imported_exactly_once(
-    places: Callable[[], Place], blow: signal.Signals, blows: int
-) -> None:
+@disturbed
+def test_a_file_without_a_key_is_imported_exactly_once(places: Callable[[], Place], blows: Blows) -> None:
     """Daemons ended at random moments lose no record, import none twice, and tell each bad one once."""
-    assert_survives(PLAIN, places, blow=blow, blows=blows, seed=11)
+    assert_survives(PLAIN, places, blows=blows, seed=11)
 
 
 def test_packed_files_in_an_inbox_are_imported_exactly_once(places: Callable[[], Place]) -> None:
     """Also where resuming means unpacking from the beginning, and where files are moved in between."""
-    assert_survives(INBOX, places, blow=signal.SIGKILL, blows=8, seed=12)
+    assert_survives(INBOX, places, blows=kills_of(8), seed=12)
 
 
 @pytest.mark.parametrize("trial", [PLAIN, INBOX], ids=["file", "inbox"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import text
 from tests.support import row_targets
 from tests.support.app_table import opened
 from tests.support.cleaning import execute
-from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_nothing, assert_survives
+from tests.support.kind_contract import Blows, Place, Trial, assert_dry_run_changes_nothing, assert_survives, disturbed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -49,12 +48,10 @@ TRIAL = Trial(
 )
 
 
-@pytest.mark.parametrize(("blow", "blows"), [(signal.SIGKILL, 20), (signal.SIGTERM, 8)], ids=["kill -9", "SIGTERM"])
-def test_each_row_ends_as_if_nothing_had_happened(
-    places: Callable[[], Place], blow: signal.Signals, blows: int
-) -> None:
+@disturbed
+def test_each_row_ends_as_if_nothing_had_happened(places: Callable[[], Place], blows: Blows) -> None:
     """Daemons ended at random moments, three batches in their hands: each row has its effect once."""
-    assert_survives(TRIAL, places, blow=blow, blows=blows, seed=5)
+    assert_survives(TRIAL, places, blows=blows, seed=5)
 
 
 def test_a_dry_run_of_each_row_changes_nothing(places: Callable[[], Place]) -> None:

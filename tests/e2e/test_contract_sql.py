@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests.support.app_table import opened
 from tests.support.cleaning import execute, fetch
-from tests.support.kind_contract import Place, Trial, assert_survives
+from tests.support.kind_contract import Blows, Place, Trial, assert_survives, disturbed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -49,7 +48,7 @@ TRIAL = Trial(
 )
 
 
-@pytest.mark.parametrize(("blow", "blows"), [(signal.SIGKILL, 12), (signal.SIGTERM, 8)], ids=["kill -9", "SIGTERM"])
-def test_sql_ends_as_if_nothing_had_happened(places: Callable[[], Place], blow: signal.Signals, blows: int) -> None:
+@disturbed
+def test_sql_ends_as_if_nothing_had_happened(places: Callable[[], Place], blows: Blows) -> None:
     """Daemons ended at random moments: each statement has its effect once."""
-    assert_survives(TRIAL, places, blow=blow, blows=blows, seed=11)
+    assert_survives(TRIAL, places, blows=blows, seed=11)

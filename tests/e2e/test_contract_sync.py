@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,15 @@ from sqlalchemy import inspect, text
 
 from tests.support.api_server import Api, Reply, Request, api_server
 from tests.support.app_table import opened
-from tests.support.kind_contract import Place, Trial, assert_dry_run_changes_nothing, assert_survives, run_undisturbed
+from tests.support.kind_contract import (
+    Blows,
+    Place,
+    Trial,
+    assert_dry_run_changes_nothing,
+    assert_survives,
+    disturbed,
+    run_undisturbed,
+)
 from tests.support.syncing import FIELDS, expected, rows, user, users_table
 
 pytestmark = pytest.mark.timeout(900)
@@ -82,12 +89,10 @@ def _trial(api: Api) -> Trial:
     return Trial(job, _prepare, _outcome, results=counted)
 
 
-@pytest.mark.parametrize(("blow", "blows"), [(signal.SIGKILL, 20), (signal.SIGTERM, 8)], ids=["kill -9", "SIGTERM"])
-def test_sync_ends_as_if_nothing_had_happened(
-    places: Callable[[], Place], api: Api, blow: signal.Signals, blows: int
-) -> None:
+@disturbed
+def test_sync_ends_as_if_nothing_had_happened(places: Callable[[], Place], api: Api, blows: Blows) -> None:
     """Daemons ended at random moments fetch no page's records twice, write each change once and count each once."""
-    assert_survives(_trial(api), places, blow=blow, blows=blows, seed=7)
+    assert_survives(_trial(api), places, blows=blows, seed=7)
 
 
 def test_a_dry_run_of_sync_changes_nothing(places: Callable[[], Place], api: Api) -> None:

@@ -17,7 +17,7 @@ from batchd.store import control
 from tests.e2e.conftest import Urls
 from tests.support.app_table import opened
 from tests.support.daemon import Daemon, batchd, write_config
-from tests.support.kind_contract import blows_of
+from tests.support.kind_contract import kills_of
 from tests.support.smtp_sink import PASSWORD, USER, SmtpSink
 from tests.support.store_reading import detail_of, runs_of, wait_for_state
 from tests.support.waiting import wait_until
@@ -81,7 +81,7 @@ def test_killed_at_random_moments_each_mail_arrives_and_hardly_any_twice(tmp_pat
     }
     with SmtpSink() as sink, opened(urls.store) as store:
         config = configured(tmp_path, urls, sink, {"mail": {**_MAIL, "schedule": "every 1s"}, "report": report})
-        kills = blows_of(_KILLS)
+        kills = kills_of(_KILLS).count
         for number in range(kills):
             with Daemon(config) as daemon:
                 if number % 2 == 0:

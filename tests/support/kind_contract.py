@@ -2,8 +2,9 @@
 
     TRIAL = Trial(job={"kind": "csv_import", "database": "app", ...}, prepare=make_tables, outcome=rows_of)
 
-    def test_kills(places):
-        assert_survives(TRIAL, places, blow=signal.SIGKILL, blows=20, seed=1)
+    @disturbed
+    def test_csv_import_ends_as_if_nothing_had_happened(places, blows):
+        assert_survives(TRIAL, places, blows=blows, seed=1)
 
 The job is run once undisturbed. Then it is run again on a place made anew, while daemons are killed (or told to stop)
 at random moments and started again until the run succeeds; if it does before all blows were struck, another round
@@ -15,15 +16,19 @@ A job suits when it takes some seconds in many small chunks: give it a small bat
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy, RunState
@@ -40,6 +45,27 @@ _PATIENCE_SECONDS = 120.0
 _SEEN_PROGRESS = 4
 """Every so many blows wait until progress was written: a run that is lost ten times without any is failed as one that
 kills its daemons."""
+
+
+@dataclass(frozen=True)
+class Blows:
+    """So many blows, by those signals in turn."""
+
+    signals: tuple[signal.Signals, ...]
+    count: int
+
+    def __str__(self) -> str:
+        return "+".join(dict.fromkeys(each.name for each in self.signals))
+
+
+_KILL, _TERM = signal.SIGKILL, signal.SIGTERM
+IS_FULL = os.environ.get("BATCHD_TEST_BLOWS") == "all"
+"""Whether every blow is struck, as in `make stress`; a quarter of them if not, of both signals upon the same run."""
+
+disturbed = pytest.mark.parametrize(
+    "blows", [Blows((_KILL,), 20), Blows((_TERM,), 8)] if IS_FULL else [Blows((_KILL, _KILL, _TERM), 7)], ids=str
+)
+"""Gives a test its `blows`: of kill -9 at 20 random moments, and of SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -128,21 +154,20 @@ def run_undisturbed(trial: Trial, place: Place, **changes: Any) -> Ended:
     return _ended(trial, place, run, run.duration.total_seconds())
 
 
-def blows_of(wanted: int) -> int:
-    """Return how many blows a test strikes: a quarter of them, unless BATCHD_TEST_BLOWS=all (`make stress`)."""
-    return wanted if os.environ.get("BATCHD_TEST_BLOWS") == "all" else max(2, wanted // 4)
+def kills_of(wanted: int) -> Blows:
+    """Return so many kills, or a quarter of them unless all are wanted, but never fewer than two."""
+    return Blows((_KILL,), wanted if IS_FULL else max(2, wanted // 4))
 
 
-def assert_survives(trial: Trial, places: Callable[[], Place], *, blow: signal.Signals, blows: int, seed: int) -> None:
+def assert_survives(trial: Trial, places: Callable[[], Place], *, blows: Blows, seed: int) -> None:
     """Fail unless the run ends as an undisturbed one does, however its daemons are ended; see the module."""
     dice = random.Random(seed)
-    blows = blows_of(blows)
     wanted = run_undisturbed(trial, places())
-    struck = 0
-    while struck < blows:
-        round_struck, ended = _disturbed(trial, places(), blow, blows - struck, dice, wanted.seconds / blows)
-        struck += round_struck
-        said = f"seed {seed}, after {round_struck} x {blow.name}"
+    coming = deque(itertools.islice(itertools.cycle(blows.signals), blows.count))
+    while coming:
+        left = len(coming)
+        ended = _disturbed(trial, places(), coming, dice, wanted.seconds / blows.count)
+        said = f"seed {seed}, after {left - len(coming)} x {blows}"
         assert ended.outcome == wanted.outcome, said
         assert ended.result == wanted.result, said
 
@@ -155,9 +180,9 @@ def assert_dry_run_changes_nothing(trial: Trial, place: Place) -> None:
 
 
 def _disturbed(
-    trial: Trial, place: Place, blow: signal.Signals, blows: int, dice: random.Random, longest_wait: float
-) -> tuple[int, Ended]:
-    """Strike up to `blows` daemons at work, let the last one finish; return how many were struck while at work."""
+    trial: Trial, place: Place, coming: deque[signal.Signals], dice: random.Random, longest_wait: float
+) -> Ended:
+    """Strike daemons at work with what is coming, let the last one finish; what was struck comes no more."""
     trial.prepare(place)
     struck, worked = 0, 0.0
     with _watched(trial, place, {}) as (config, watch):
@@ -168,7 +193,7 @@ def _disturbed(
                     _trigger(watch)
                 watch.until(lambda run: run.state != RunState.QUEUED.value, what="at work")
                 began = time.monotonic()
-                if struck < blows:
+                if coming:
                     _wait_for_moment(watch, dice, longest_wait, by_progress=struck % _SEEN_PROGRESS == 2)
                 else:
                     watch.until(lambda run: run.is_final, what="over")
@@ -177,11 +202,11 @@ def _disturbed(
                     assert daemon.stop() == ExitCode.OK
                     break
                 struck += 1
-                _strike(daemon, blow)
+                _strike(daemon, coming.popleft())
         run = watch.look()
         assert run.state == RunState.SUCCEEDED.value, f"after {struck} blows: {run.reason} {run.error}"
         assert watch.problems == []
-        return struck, _ended(trial, place, run, worked)
+        return _ended(trial, place, run, worked)
 
 
 def _wait_for_moment(watch: Watch, dice: random.Random, longest: float, *, by_progress: bool) -> None:
