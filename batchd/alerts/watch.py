@@ -32,9 +32,13 @@ Open = Mapping[str, OpenIncident]
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """Until when nothing has to be asked of a job: its row as of `since`, and when its next success is overdue."""
+    """Until when nothing has to be asked of a job: its row as of `since`, and when its next success is overdue.
+
+    That was worked out from the success that began at `served`, so it says nothing of a run that began earlier.
+    """
 
     since: datetime
+    served: datetime
     overdue_at: datetime
 
 
@@ -93,7 +97,9 @@ class Watch:
             return None
         policy = self._settings.policy_of(job.name)
         known = self._expected.get(job.name)
-        if not policy.wants(AlertRule.MISSED) or (known and known.since == job.since and began <= known.overdue_at):
+        if not policy.wants(AlertRule.MISSED):
+            return None
+        if known is not None and known.since == job.since and known.served < began <= known.overdue_at:
             return None
         before = alert_facts.last_successes(self._store, [job.name], before_run=run.id).get(job.name, job.since)
         rule = _rule_of(job)
@@ -124,7 +130,8 @@ class Watch:
             fire = overdue_fire(rule, since, now, grace)
             if fire is None:
                 following = rule.next_after(since)
-                self._expected[name] = _Expected(job.since, following + grace if following else now + _LATEST)
+                overdue_at = following + grace if following else now + _LATEST
+                self._expected[name] = _Expected(job.since, since, overdue_at)
             elif name not in at_work:  # one that began in time and is not done yet is `too_long`, if anything
                 changes.append(_missed_opening(name, policy.to, fire, began.get(name)))
         return changes

@@ -292,8 +292,11 @@ def test_fires_without_a_success_show_in_the_next_one(store: Database, known_for
     add_schedule(store, "nightly", schedule="every 1h", updated_at=now - known_for)
     judge, sink = detector(store), Sink()
     add_run(store, "succeeded", job="nightly", started_at=now - timedelta(hours=5))
-    ended(store, "succeeded", scheduled_for=now - timedelta(minutes=1))
-    ended(store, "succeeded")
+    began = now - timedelta(seconds=1)
+    late = add_run(store, "succeeded", job="nightly", started_at=began, scheduled_for=now - timedelta(minutes=1))
+    turn(judge)  # the run is there, and its notice does not count yet
+    happen(store, late, "succeeded")
+    ended(store, "succeeded", seconds=0.5)
     turn(judge)
     deliver(store, post(store, sink))
     is_told = known_for > timedelta(hours=5)

@@ -150,7 +150,7 @@ def _run(command: list[str], data: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         **options,
     )
     if done.returncode:
