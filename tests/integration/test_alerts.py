@@ -237,7 +237,7 @@ def test_a_daemon_that_lost_its_place_writes_nothing(store: Database) -> None:
     fresh_schedule(store)
     frozen, other = detector(store, worker="w1"), detector(store, worker="w2")
     turn(frozen)
-    held = frozen._held
+    held = frozen._place.held
     assert held is not None
     listeners.give_up(store, held)
     assert listeners.take(store, listeners.ALERTS, "w2")
@@ -245,6 +245,8 @@ def test_a_daemon_that_lost_its_place_writes_nothing(store: Database) -> None:
     assert incident_log.write(store, held, 99, [opening], NONE) is None
     assert listed(store) == ()
     ended(store, "failed")
+    fresh_schedule(store, "late", schedule="every 1h", updated_at=datetime.now(UTC) - timedelta(days=2))
+    frozen._look_at = 0.0  # what it would tell beside, it must not tell either
     turn(frozen, other)
     assert [each.count for each in listed(store, rule="failed")] == [1]
 
