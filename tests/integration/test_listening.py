@@ -496,6 +496,7 @@ def test_a_listener_that_no_daemon_has_any_more_is_forgotten(store: Database) ->
     with store.writing() as connection:
         connection.execute(update(listener_rows).values(seen_at=store.dialect.now_plus(-8 * 86_400)))
     prune(store, Retention(None, None, DAY, 7 * DAY))
+    listeners.wish_for_starts(store)  # a wish of the HTTP surface, and nobody whom a daemon must serve
     assert store_status(store).listeners == ()
     turn(loop)
     assert [each.name for each in store_status(store).listeners] == ["one"]
@@ -511,7 +512,7 @@ def test_a_reported_run_is_heard_of_like_any_other(store: Database) -> None:
     """From its start to its end, or to the word that it was lost."""
     heard = Heard()
     loop = loop_of(store, listener(heard))
-    good, lost = (reported.begin(store, "backup", {}, "script", timedelta(0)) for _ in range(2))
+    good, lost = (reported.begin(store, "backup", {}, f"script-{n}", timedelta(0)) for n in range(2))
     leases.write_progress(store, {good: (1, Progress(1, 2, "half"))})
     reported.finish(store, good, ReportedEnd(RunState.SUCCEEDED, None, {"bytes": 5}), None)
     with store.writing() as connection:
