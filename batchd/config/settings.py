@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -215,6 +216,11 @@ class QueueSettings(Section):
         return QueueRules(
             self.priority, self.weight, self.max_running, self.rate, self.max_running_per_key, self.rate_per_key
         )
+
+    def rules_of(self, daemons: int) -> QueueRules:
+        """Return the same with `concurrency`, as so many daemons have it together, in `max_running`."""
+        limits = (self.max_running, None if self.concurrency is None else self.concurrency * daemons)
+        return replace(self.rules(), max_running=min((limit for limit in limits if limit is not None), default=None))
 
 
 class RetrySettings(Section):

@@ -245,6 +245,22 @@ def _each(column: Column[Any], which: ColumnElement[bool]) -> Select[Any]:
     return select(literal(column.name).label("what"), each.c.name).where(each.c.name.is_not(None))
 
 
+def full_queues(connection: Connection, store: Database, rules: Mapping[str, QueueRules]) -> list[str]:
+    """Return the queues whose places or rate are used up now; for whoever only looks, so without a lock."""
+    is_running = runs.c.state == RunState.RUNNING.value
+    counted = select(runs.c.queue, func.count()).where(is_running).group_by(runs.c.queue)
+    running: dict[str, int] = {queue: count for queue, count in connection.execute(counted)}  # noqa: C416 (Row is no pair)
+    counting = rate_starts.c.counts_until >= store.dialect.now()
+    began = select(rate_starts.c.name, func.sum(rate_starts.c.count)).where(counting).group_by(rate_starts.c.name)
+    started = {name: int(count) for name, count in connection.execute(began)}
+    return [
+        name
+        for name, each in sorted(rules.items())
+        if (each.max_running is not None and running.get(name, 0) >= each.max_running)
+        or (each.rate is not None and started.get(_QUEUE + name, 0) >= each.rate.count)
+    ]
+
+
 def is_anything_parked(connection: Connection) -> bool:
     """Return whether a run waits for a limit."""
     parked = select(runs.c.id).where(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_not(None)).limit(1)

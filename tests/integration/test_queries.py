@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from batchd.config.settings import QueueSettings
 from batchd.db.engine import Database
 from batchd.store import queries
 from batchd.store.queries import RunFilter
@@ -100,7 +101,7 @@ def test_status_tells_the_living_from_the_dead(store: Database) -> None:
 
 
 def test_status_measures_what_waits(store: Database) -> None:
-    """Unserved fires, claimable runs, depths; a run held back by its running predecessor is not late."""
+    """Unserved fires, claimable runs, depths; what its running predecessor or a full queue holds back is not late."""
     add_schedule(store, "late", next_run_at=LONG_AGO)
     add_schedule(store, "paused", next_run_at=LONG_AGO - timedelta(days=1), paused_at=LONG_AGO)
     add_run(store, "running", concurrency_key="nightly")
@@ -112,6 +113,10 @@ def test_status_measures_what_waits(store: Database) -> None:
     assert status.oldest_ready == LONG_AGO + timedelta(hours=1)
     (queue,) = status.queues
     assert (queue.queue, queue.ready, queue.later, queue.running) == ("default", 2, 1, 1)
+    for settings in (QueueSettings(max_running=1), QueueSettings(concurrency=1)):
+        assert queries.store_status(store, {"default": settings.rules_of(1)}).oldest_ready is None
+    roomy = {"default": QueueSettings(concurrency=1).rules_of(2)}
+    assert queries.store_status(store, roomy).oldest_ready == status.oldest_ready
 
 
 def test_status_counts_the_last_day(store: Database) -> None:
