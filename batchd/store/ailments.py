@@ -10,8 +10,9 @@ from sqlalchemy import Connection, and_, func, inspect, select
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
 from batchd.store import meta
+from batchd.store.all_tables import all_tables
 from batchd.store.incidents import count_open_in
-from batchd.store.schema import SCHEMA_VERSION, attempts, listeners, metadata, outbox, queues, runs, schedules
+from batchd.store.schema import SCHEMA_VERSION, attempts, listeners, outbox, queues, runs, schedules
 
 _UNREAD_KEPT = 86_400.0
 _EXPIRED_GRACE = 60.0
@@ -46,7 +47,7 @@ def missing_parts(database: Database) -> tuple[str, ...]:
     lacking = []
     with database.reading() as connection:
         inspector = inspect(connection)
-        for table in metadata.sorted_tables:
+        for table in all_tables().sorted_tables:
             if not inspector.has_table(table.name):
                 lacking.append(f"table {table.name}")
                 continue
