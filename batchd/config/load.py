@@ -30,6 +30,7 @@ from batchd.config.settings import (
     JobSettings,
     LogSettings,
     MailSection,
+    QueueSettings,
     Settings,
     StoreSettings,
 )
@@ -259,7 +260,7 @@ def _names_at(place: tuple[str, ...]) -> list[str]:
     model = models.get(place[0])
     if model:
         return [field.alias or name for name, field in model.model_fields.items()]
-    return ["concurrency"] if place[0] == "queues" else list(DatabaseSection.model_fields)
+    return list((QueueSettings if place[0] == "queues" else DatabaseSection).model_fields)
 
 
 def _state_folder(settings: Settings, folder: Path, environ: Mapping[str, str]) -> Path:
