@@ -217,9 +217,7 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
     """
     config = open_config(config_file)
     with open_store(config) as store:
-        daemons = max(1, len(queries.alive_workers(store)))
-        rules = {name: queue.rules_of(daemons) for name, queue in config.settings.queues.items()}
-        found = queries.store_status(store, rules)
+        found = queries.store_status(store, config.settings.queue_limits())
         channels, open_count = incidents.channel_views(store), incidents.count_open(store)
     complaints = [*_complaints(found, max_lag), *alerts.complaints(channels)]
     if as_json:

@@ -151,7 +151,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     alerting = AlertsReader(
         settings.alerts, settings.daemon.timezone, outside, problems, has_mail=settings.mail is not None
     )
-    alerts = alerting.read(said, {"default", *settings.queues})
+    alerts = alerting.read(said, {"default", *settings.queues}, settings.queue_limits())
     whole = [(job.definition, job.params) for job in complete]
     exports = read_exports(settings, state, folder, whole, jobs, problems)
     problems.raise_if_any()
