@@ -66,11 +66,6 @@ class Notifier:
         self._status = ""
         self._is_reloading = False
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether a service manager listens."""
-        return self._address is not None
-
     def ready(self, status: str) -> None:
         """Say that the start, or a reload, is over and good."""
         self._is_reloading = False

@@ -13,17 +13,15 @@ from batchd.db.engine import Database
 from batchd.domain.alert import AlertRule, is_too_quiet
 from batchd.domain.run import RunState
 from batchd.loop import Loop
-from batchd.store import alert_facts, incident_log, listeners
+from batchd.store import alert_facts, incident_log
 from batchd.store.alert_facts import OutboxEvent, RunFacts
 from batchd.store.incident_log import Change, Opening, Written
-from batchd.store.leased import LEASE
 from batchd.store.listeners import ALERTS, Held, Registration
 from batchd.store.outbox import Reader
+from batchd.store.place import TRY_TO_TAKE, Place
 
 _BATCH = 500
 _POLL = timedelta(seconds=0.5)
-_TRY_TO_TAKE = timedelta(seconds=5)
-_SAVE_EVERY = timedelta(seconds=1)
 _PRUNE_EVERY = timedelta(minutes=10)
 _JUDGED = frozenset(
     {
@@ -54,16 +52,13 @@ class Detector(Loop):
         super().__init__("alerts", clock)
         self._store = store
         self._settings = settings
-        self._worker_id = worker_id
         self._on_written = on_written
         self._reader = Reader(store)
         self._judge = Judge(settings)
         self._limits = Limits(store, settings, clock)
         self._watch = Watch(store, settings, self._limits)
-        self._held: Held | None = None
-        self._last_id = 0
-        self._saved_id = 0
-        self._renew_at = self._save_at = self._look_at = self._prune_at = 0.0
+        self._place = Place(store, self.registration(), worker_id, clock, self._taken)
+        self._look_at = self._prune_at = 0.0
         self._steady_since: float | None = None
 
     def registration(self) -> Registration:
@@ -73,50 +68,32 @@ class Detector(Loop):
 
     def run_once(self, now: datetime) -> timedelta:
         """Judge what has happened since, and look when it is time to."""
-        if not self._hold():
-            return _TRY_TO_TAKE
+        if not self._place.hold():
+            return TRY_TO_TAKE
         try:
-            settled = self._reader.settled_after(self._last_id)
-            events = alert_facts.events_after(self._store, self._last_id, settled, _BATCH)
-            self._judge_all(events)
+            settled = self._reader.settled_after(self._place.last_id)
+            events = alert_facts.events_after(self._store, self._place.last_id, settled, _BATCH)
+            if not self._judge_all(events):
+                return TRY_TO_TAKE
             if self._clock.monotonic() >= self._look_at:
                 self._look(now)
         except Exception:
             self._steady_since = None  # the store was away: nobody could send a heartbeat either
             raise
-        self._save()
+        self._place.save()
         return timedelta(0) if len(events) == _BATCH else min(_POLL, self._settings.check_every)
 
     def close(self) -> None:
         """Let another daemon judge at once; call it when the thread has ended."""
-        if self._held is not None:
-            self._save(at_once=True)
-        if self._held is not None:
-            listeners.give_up(self._store, self._held)
-            self._held = None
+        self._place.give_up()
 
-    def _hold(self) -> bool:
-        now = self._clock.monotonic()
-        if self._held is not None and now < self._renew_at:
-            return True
-        try:
-            taken = listeners.take(self._store, ALERTS, self._worker_id)
-        except LookupError:  # forgotten by retention, or by somebody with psql
-            listeners.register(self._store, [self.registration()])
-            taken = listeners.take(self._store, ALERTS, self._worker_id)
-        if taken is None:
-            self._held = None
-            return False
-        if self._held is None or taken.fence != self._held.fence:
-            self._last_id = self._saved_id = taken.last_id
-            self._look_at, self._steady_since = now, None
-        self._held = taken
-        self._renew_at = now + LEASE.total_seconds() / 3
-        return True
+    def _taken(self, _held: Held) -> None:
+        self._look_at, self._steady_since = self._clock.monotonic(), None
 
-    def _judge_all(self, events: Sequence[OutboxEvent]) -> None:
+    def _judge_all(self, events: Sequence[OutboxEvent]) -> bool:
+        """Return whether the place is ours still; when it is not, nothing was written."""
         if not events:
-            return
+            return True
         judged = [event for event in events if event.event in _JUDGED]
         if judged:
             runs = alert_facts.run_facts(self._store, {event.run_id for event in judged if event.run_id is not None})
@@ -128,8 +105,9 @@ class Detector(Loop):
                 is_open |= {each.key for each in following if isinstance(each, Opening)}
                 changes += following
             if changes and not self._write(events[-1].id, changes):
-                return
-        self._last_id = events[-1].id
+                return False
+        self._place.last_id = events[-1].id
+        return True
 
     def _known(self, event: OutboxEvent, run: RunFacts | None, is_open: set[str]) -> Known:
         job = event.schedule_id
@@ -162,22 +140,23 @@ class Detector(Loop):
             changes += [*self._watch.too_long(is_open), *self._watch.queues(now, is_open)]
             is_steady = monotonic - self._steady_since >= self._settings.daemon_silence.total_seconds()
             changes += self._watch.daemons(is_open, finds_silent=is_steady)
-        if changes and not self._write(self._last_id, changes):
+        if changes and not self._write(self._place.last_id, changes):
             return
-        every = self._settings.remind_every
-        if every is not None and self._held is not None and incident_log.remind(self._store, self._held, every):
+        every, held = self._settings.remind_every, self._place.held
+        if every is not None and held is not None and incident_log.remind(self._store, held, every):
             self._on_written()
         if monotonic >= self._prune_at:
             is_partial = incident_log.prune(self._store, self._settings.keep_for)
             self._prune_at = monotonic + (0.0 if is_partial else _PRUNE_EVERY.total_seconds())
 
     def _write(self, last_id: int, changes: Sequence[Change]) -> bool:
-        assert self._held is not None
-        written = incident_log.write(self._store, self._held, last_id, changes, self._settings.group_wait)
+        assert self._place.held is not None
+        written = incident_log.write(self._store, self._place.held, last_id, changes, self._settings.group_wait)
+        if written is not None:
+            self._place.last_id = last_id
+        self._place.saved(is_ours=written is not None)
         if written is None:
-            self._held = None  # another daemon judges, and its place counts
             return False
-        self._saved_id = last_id
         self._log_all(written)
         self._on_written()
         return True
@@ -187,13 +166,3 @@ class Detector(Loop):
             self._log.warning("incident.opened", incident=incident, key=key, summary=summary)
         for incident, key, summary in written.closed:
             self._log.info("incident.closed", incident=incident, key=key, summary=summary)
-
-    def _save(self, *, at_once: bool = False) -> None:
-        now = self._clock.monotonic()
-        if self._held is None or self._saved_id == self._last_id or (now < self._save_at and not at_once):
-            return
-        self._save_at = now + _SAVE_EVERY.total_seconds()
-        if listeners.advance(self._store, self._held, self._last_id):
-            self._saved_id = self._last_id
-        else:
-            self._held = None

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from batchd.alerts.channel import ChannelSettings
 from batchd.domain.alert import AlertPolicy, AlertRule, QuietHours
-from batchd.domain.queue import Rate
+from batchd.domain.queue import QueueLimits, Rate
 
 PING = "ping:"
 """What stands before a job's name in the name of its channel of pings."""
@@ -30,6 +30,7 @@ class AlertSettings:
     """`[alerts]` with what the jobs say. `policy` holds where nobody says otherwise; `pings` are by job.
 
     `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never.
+    `limits` are what holds runs back on purpose.
     """
 
     policy: AlertPolicy
@@ -45,6 +46,7 @@ class AlertSettings:
     keep_trying: timedelta
     keep_for: timedelta
     timezone: str
+    limits: QueueLimits = field(default_factory=QueueLimits)
 
     def policy_of(self, job: str | None) -> AlertPolicy:
         """Return what holds for the job's runs, or for runs without a job."""

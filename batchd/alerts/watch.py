@@ -198,7 +198,7 @@ class Watch:
         settings, policy = self._settings, self._settings.policy
         if not policy.wants(AlertRule.QUEUE_LATENCY):
             return []
-        waiting = alert_facts.waiting_since(self._store, settings.shortest_latency.total_seconds())
+        waiting = alert_facts.waiting_since(self._store, settings.shortest_latency.total_seconds(), settings.limits)
         slow = {
             queue: since
             for queue, since in waiting.items()

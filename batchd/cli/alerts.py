@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
 from difflib import get_close_matches
 
 import click
 
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, plain_text, say
+from batchd.cli.person import person
 from batchd.cli.session import complete_job, config_option, open_config, open_store
 from batchd.cli.text import cleaned, moment
 from batchd.cli.types import IncidentId
@@ -147,7 +146,7 @@ def ack(config_file: str | None, incident_id: int) -> None:
       batchd alerts ack 7
     """
     with open_store(open_config(config_file)) as store:
-        if not incidents.acknowledge(store, incident_id, by=_person()):
+        if not incidents.acknowledge(store, incident_id, by=person()):
             one = _found(store, incident_id).incident
             say(f"incident {one.id} is {'acknowledged already' if one.is_open else 'closed'}")
             return
@@ -164,7 +163,7 @@ def close(config_file: str | None, incident_id: int) -> None:
       batchd alerts close 7
     """
     with open_store(open_config(config_file)) as store:
-        if not incidents.close(store, incident_id, by=_person()):
+        if not incidents.close(store, incident_id, by=person()):
             say(f"incident {_found(store, incident_id).incident.id} is closed already")
             return
     click.echo(f"incident {incident_id} is closed")
@@ -281,10 +280,3 @@ def _found(store: Database, incident_id: int) -> IncidentDetail:
     if detail is None:
         raise UsageError(f"there is no incident {incident_id}", hint="`batchd alerts --all` lists the newest ones")
     return detail
-
-
-def _person() -> str:
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (OSError, KeyError):
-        return "somebody"

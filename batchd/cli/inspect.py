@@ -212,10 +212,12 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
 
     Works without a daemon too: it reads the store. Degraded means: no daemon alive, one that refused its changed
     config, a fire or a claimable run later than --max-lag, a job whose schedule cannot be planned, a listener or a
-    channel of alerts that fails or that no daemon has. What is wrong with jobs is told by `batchd alerts`.
+    channel of alerts that fails or that no daemon has. A run that waits since its queue is paused or full, or its job
+    runs already, is not late. What is wrong with jobs is told by `batchd alerts`.
     """
-    with open_store(open_config(config_file)) as store:
-        found = queries.store_status(store)
+    config = open_config(config_file)
+    with open_store(config) as store:
+        found = queries.store_status(store, config.settings.queue_limits())
         channels, open_count = incidents.channel_views(store), incidents.count_open(store)
     complaints = [*_complaints(found, max_lag), *alerts.complaints(channels)]
     if as_json:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from datetime import timedelta
 
 import click
 
 from batchd.cli.output import emit_json, emit_table, json_option, say
+from batchd.cli.person import person
 from batchd.cli.session import config_option, open_config, open_store
 from batchd.cli.text import moment
 from batchd.cli.types import Duration
@@ -57,7 +57,7 @@ def create(config_file: str | None, name: str, *, role: str, expires: timedelta 
     if expires is not None and expires <= timedelta(0):
         raise UsageError("--expires must be more than 0")
     with open_store(open_config(config_file)) as store:
-        made = tokens.create(store, name, Role(role), valid_for=expires, by=_me())
+        made = tokens.create(store, name, Role(role), valid_for=expires, by=Actor(person(), "cli"))
     if as_json:
         emit_json({"id": made.id, "name": name, "role": role, "token": made.text})
         return
@@ -106,15 +106,8 @@ def revoke(config_file: str | None, name: str, *, as_json: bool) -> None:
       batchd token revoke ann
     """
     with open_store(open_config(config_file)) as store:
-        revoked = tokens.revoke(store, name, by=_me())
+        revoked = tokens.revoke(store, name, by=Actor(person(), "cli"))
     if as_json:
         emit_json({"name": revoked, "revoked": True})
     else:
         click.echo(f"{revoked} is revoked")
-
-
-def _me() -> Actor:
-    try:
-        return Actor(getpass.getuser(), "cli")
-    except (KeyError, OSError):  # a user without a name
-        return Actor("unknown", "cli")

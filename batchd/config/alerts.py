@@ -15,6 +15,7 @@ from batchd.config.faults import add_fault, add_faults
 from batchd.config.problems import Problems
 from batchd.config.substitution import Substitution
 from batchd.domain.alert import RECOVERED, AlertPolicy, AlertRule, QuietHours, parse_quiet_hours
+from batchd.domain.queue import QueueLimits
 from batchd.domain.schedule import ScheduleError, zone_named
 
 _FILE = "_file"
@@ -37,7 +38,7 @@ class AlertsReader:
         self._problems = problems
         self._has_mail = has_mail
 
-    def read(self, jobs: Mapping[str, JobAlertsSection], queues: Collection[str]) -> AlertSettings:
+    def read(self, jobs: Mapping[str, JobAlertsSection], queues: Collection[str], limits: QueueLimits) -> AlertSettings:
         """Return the settings; what is wrong in them becomes problems."""
         section = self._section
         channels = {name: plan for name, table in section.channels.items() if (plan := self._channel(name, table))}
@@ -61,6 +62,7 @@ class AlertsReader:
             keep_trying=section.keep_trying,
             keep_for=section.keep_for,
             timezone=self._timezone,
+            limits=limits,
         )
 
     def _policy(self, section: AlertsSection) -> AlertPolicy:

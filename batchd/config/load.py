@@ -30,6 +30,7 @@ from batchd.config.settings import (
     JobSettings,
     LogSettings,
     MailSection,
+    QueueSettings,
     Settings,
     StoreSettings,
 )
@@ -150,7 +151,7 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
     alerting = AlertsReader(
         settings.alerts, settings.daemon.timezone, outside, problems, has_mail=settings.mail is not None
     )
-    alerts = alerting.read(said, {"default", *settings.queues})
+    alerts = alerting.read(said, {"default", *settings.queues}, settings.queue_limits())
     whole = [(job.definition, job.params) for job in complete]
     exports = read_exports(settings, state, folder, whole, jobs, problems)
     problems.raise_if_any()
@@ -259,7 +260,7 @@ def _names_at(place: tuple[str, ...]) -> list[str]:
     model = models.get(place[0])
     if model:
         return [field.alias or name for name, field in model.model_fields.items()]
-    return ["concurrency"] if place[0] == "queues" else list(DatabaseSection.model_fields)
+    return list((QueueSettings if place[0] == "queues" else DatabaseSection).model_fields)
 
 
 def _state_folder(settings: Settings, folder: Path, environ: Mapping[str, str]) -> Path:

@@ -12,7 +12,7 @@ from batchd.config.exports import ExportsSection
 from batchd.config.section import Positive, Section
 from batchd.domain.follow import ROOTS
 from batchd.domain.job import DEFAULT_RETRY, DEFAULT_TIMEOUT, Backoff, CatchUp, CatchUpPolicy, Overlap, RetryPolicy
-from batchd.domain.queue import QueueOrder, QueueRules, Rate, parse_rate
+from batchd.domain.queue import QueueLimits, QueueOrder, QueueRules, Rate, parse_rate
 from batchd.domain.schedule import ScheduleError, zone_named
 from batchd.domain.surface import DEFAULT_RATE
 from batchd.domain.template import places
@@ -344,6 +344,13 @@ class Settings(Section):
     log: LogSettings = Field(default_factory=LogSettings)
     queues: dict[str, QueueSettings] = Field(default_factory=dict)
     alerts: AlertsSection = Field(default_factory=AlertsSection)
+
+    def queue_limits(self) -> QueueLimits:
+        """Return what holds the runs of each queue back."""
+        return QueueLimits(
+            {name: queue.rules() for name, queue in self.queues.items()},
+            {name: queue.concurrency for name, queue in self.queues.items() if queue.concurrency is not None},
+        )
 
     @field_validator("queues")
     @classmethod

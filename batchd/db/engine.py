@@ -210,7 +210,7 @@ def masked(url: str) -> str:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         return "***"
-    secret_keys = [key for key in parsed.query if "pass" in key.lower() or "secret" in key.lower()]
+    secret_keys = [key for key in parsed.query if _is_secret(key)]
     if secret_keys:
         parsed = parsed.update_query_dict(dict.fromkeys(secret_keys, "***"))
     return parsed.render_as_string(hide_password=True)
@@ -219,8 +219,12 @@ def masked(url: str) -> str:
 def secrets_in(url: str) -> frozenset[str]:
     """Return the passwords in a database URL, those in its query included."""
     parsed = make_url(url)
-    found = [parsed.password, *(value for key, value in parsed.query.items() if "pass" in key.lower())]
+    found = [parsed.password, *(value for key, value in parsed.query.items() if _is_secret(key))]
     return frozenset(secret for secret in found if isinstance(secret, str))
+
+
+def _is_secret(key: str) -> bool:
+    return "pass" in key.lower() or "secret" in key.lower()
 
 
 def file_of(url: str) -> str | None:

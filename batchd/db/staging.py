@@ -143,18 +143,8 @@ def temporary_staging(connection: Connection, columns: Sequence[str]) -> Iterato
     connection.execute(DropTable(table))  # an exception rolls the transaction back, and the table with it
 
 
-def lasting_staging(connection: Connection, name: str, columns: Sequence[str]) -> Staging:
-    """Return the staging table of that name, made where it does not exist; it stays until `drop_staging`.
-
-    On PostgreSQL it is unlogged: cheap, and emptied when the server itself crashes, so count what should be there.
-    """
-    table = _table(name, tuple(columns), *(["UNLOGGED"] if connection.dialect.name == "postgresql" else []))
-    connection.execute(CreateTable(table, if_not_exists=True))
-    return Staging(table)
-
-
 def drop_staging(connection: Connection, name: str) -> None:
-    """Remove a lasting staging table; nothing happens when there is none."""
+    """Remove a staging table that outlasts its transaction; nothing happens when there is none."""
     connection.execute(DropTable(_table(name, ()), if_exists=True))
 
 

@@ -6,7 +6,7 @@ import enum
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +55,14 @@ class QueueRules:
     def is_keyed(self) -> bool:
         """Whether runs with one key wait for one another."""
         return not (self.max_running_per_key is None and self.rate_per_key is None)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What holds runs back, by queue: `rules` in all daemons together, `concurrency` in each of them."""
+
+    rules: Mapping[str, QueueRules] = field(default_factory=dict)
+    concurrency: Mapping[str, int] = field(default_factory=dict)
 
 
 NO_RULES = QueueRules()

@@ -61,6 +61,7 @@ class Recorder:
         self._open_place = open_place
         self._say = say or _to_stderr
         self._clock = clock or SystemClock()
+        self._worker = this_process().id
         self._place: Place | None = None
         self._began_at = 0.0
         self._beat_at = 0.0
@@ -160,7 +161,7 @@ class Recorder:
         if self.run_id is None:
             began_ago = timedelta(seconds=self._clock.monotonic() - self._began_at)
             params = storable_json(mask(self._params))
-            self.run_id = reported.begin(store, self._job, params, this_process().id, began_ago)
+            self.run_id = reported.begin(store, self._job, params, self._worker, began_ago)
             self._beat_at = self._clock.monotonic() + HEARTBEAT.total_seconds()
         with self._lock:
             end = self._end

@@ -114,7 +114,7 @@ class ControlServer:
             return _error("denied", "only root, the daemon's user and its group may ask")
         try:
             asked = json.loads(read_line(connection))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             return _error("not_understood", "a question is one line of JSON")
         if not isinstance(asked, dict) or asked.get("command") != "reload":
             return _error("not_understood", 'there is one command: {"command": "reload", "config": "/path"}')

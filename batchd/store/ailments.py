@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, func, inspect, select, text
+from sqlalchemy import Connection, and_, func, inspect, select
 
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
 from batchd.store import meta
-from batchd.store.schema import SCHEMA_VERSION, attempts, listeners, metadata, outbox, queues, runs, schedules
+from batchd.store.all_tables import all_tables
+from batchd.store.incidents import count_open_in
+from batchd.store.schema import SCHEMA_VERSION, attempts, listeners, outbox, queues, runs, schedules
 
 _UNREAD_KEPT = 86_400.0
-_INCIDENTS = "batchd_incidents"
 _EXPIRED_GRACE = 60.0
 
 
@@ -23,7 +24,7 @@ class StoreAilments:
 
     `missing`: tables, columns and indexes that the schema has and the store has not. `stuck`: runs whose lease ended
     over a minute ago. `overdue`: attempts that run longer than their timeout. `unread`: notices that a listener has not
-    had for a day; `open_incidents`: None where the store has no such table.
+    had for a day.
     """
 
     version: int | None
@@ -37,7 +38,7 @@ class StoreAilments:
     quarantined: int
     broken_schedules: tuple[str, ...]
     unread: dict[str, int]
-    open_incidents: int | None
+    open_incidents: int
     now: datetime
 
 
@@ -46,7 +47,7 @@ def missing_parts(database: Database) -> tuple[str, ...]:
     lacking = []
     with database.reading() as connection:
         inspector = inspect(connection)
-        for table in metadata.sorted_tables:
+        for table in all_tables().sorted_tables:
             if not inspector.has_table(table.name):
                 lacking.append(f"table {table.name}")
                 continue
@@ -89,7 +90,7 @@ def store_ailments(database: Database) -> StoreAilments:
             quarantined=states.get(RunState.QUARANTINED.value, 0),
             broken_schedules=tuple(connection.execute(broken.order_by(schedules.c.id)).scalars()),
             unread=_unread(connection, now),
-            open_incidents=_open_incidents(connection),
+            open_incidents=count_open_in(connection),
             now=now,
         )
 
@@ -126,15 +127,3 @@ def _unread(connection: Connection, now: datetime) -> dict[str, int]:
         if count:
             found[row.name] = count
     return found
-
-
-def _open_incidents(connection: Connection) -> int | None:
-    """Return how many incidents are open, where alerts keep any."""
-    inspector = inspect(connection)
-    if not inspector.has_table(_INCIDENTS):
-        return None
-    columns = {column["name"] for column in inspector.get_columns(_INCIDENTS)}
-    ended = next((name for name in ("resolved_at", "closed_at", "ended_at") if name in columns), None)
-    if ended is None:
-        return None
-    return int(connection.execute(text(f"SELECT count(*) FROM {_INCIDENTS} WHERE {ended} IS NULL")).scalar_one())  # noqa: S608

@@ -14,7 +14,9 @@ from sqlalchemy import and_, func, or_, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
+from batchd.domain.queue import QueueLimits
 from batchd.domain.run import RunState
+from batchd.store.limits import held_back
 from batchd.store.schema import outbox, queues, runs, schedules, workers
 
 _LAST_DURATIONS = 100
@@ -196,13 +198,13 @@ def daemons(store: Database, silence_seconds: float) -> Daemons:
     )
 
 
-def waiting_since(store: Database, shortest_seconds: float) -> dict[str, datetime]:
+def waiting_since(store: Database, shortest_seconds: float, limits: QueueLimits) -> dict[str, datetime]:
     """Return by queue since when its oldest claimable run waits, where that is longer than so many seconds.
 
     Not counted is what is held back on purpose: a paused queue, a limit that is full, a job that runs already.
     """
     other = runs.alias("other")
-    held_back = (
+    is_held = (
         select(other.c.id)
         .where(other.c.state == RunState.RUNNING.value, other.c.concurrency_key == runs.c.concurrency_key)
         .exists()
@@ -215,12 +217,14 @@ def waiting_since(store: Database, shortest_seconds: float) -> dict[str, datetim
             is_ready,
             runs.c.available_at < store.dialect.now_plus(-shortest_seconds),
             runs.c.queue.not_in(paused),
-            or_(runs.c.concurrency_key.is_(None), ~held_back),
+            or_(runs.c.concurrency_key.is_(None), ~is_held),
         )
         .group_by(runs.c.queue)
     )
     with store.reading() as connection:
-        return {row[0]: row[1] for row in connection.execute(statement)}
+        waiting = {row[0]: row[1] for row in connection.execute(statement)}
+        held = held_back(connection, store, limits, waiting)
+        return {queue: since for queue, since in waiting.items() if queue not in held}
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -8,14 +8,14 @@ succeeded when the runs are queued.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Text, cast, update
 
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy, RunState
 from batchd.store import fan_outs
-from batchd.store.enqueue import NewRun, enqueue_in
+from batchd.store.enqueue import NewRun
 from batchd.store.schema import runs
 
 BATCH_KIND = "batch"
@@ -31,53 +31,6 @@ class QueuedBatch:
     runs: tuple[int, ...]
 
 
-def enqueue_batch(
-    store: Database,
-    wanted: Sequence[NewRun],
-    *,
-    created_by: CreatedBy,
-    name: str | None = None,
-    on_complete: NewRun | None = None,
-    on_success: NewRun | None = None,
-) -> QueuedBatch:
-    """Queue the runs as one batch in one transaction; see `enqueue_batch_in`."""
-    with store.writing() as connection:
-        return enqueue_batch_in(
-            connection,
-            store,
-            wanted,
-            created_by=created_by,
-            name=name,
-            on_complete=on_complete,
-            on_success=on_success,
-        )
-
-
-def enqueue_batch_in(
-    connection: Connection,
-    store: Database,
-    wanted: Sequence[NewRun],
-    *,
-    created_by: CreatedBy,
-    name: str | None = None,
-    on_complete: NewRun | None = None,
-    on_success: NewRun | None = None,
-) -> QueuedBatch:
-    """Queue the runs as one batch in the caller's transaction.
-
-    Once all of them are final `on_complete` is queued, once, and `on_success` when all of them succeeded: with places
-    `{run_id}` (the batch), `{children}`, `{succeeded}`, `{failed}`, … in their params. A run without a `key` has its
-    number in the batch as one; of runs with the same key, or with a `unique_key` that an unfinished run has, only
-    the first is queued. Raises JobError for a job that the store does not know.
-    """
-    batch_id = _begin(connection, store, len(wanted), created_by, name)
-    fan_outs.begin_in(connection, store, batch_id, on_complete, on_success)
-    keyed = [run if run.key is not None else replace(run, key=str(number)) for number, run in enumerate(wanted)]
-    ids = enqueue_in(connection, store, keyed, created_by=created_by, parent_id=batch_id)
-    fan_outs.close_in(connection, store, batch_id)
-    return QueuedBatch(batch_id, ids)
-
-
 def group_in(
     connection: Connection,
     store: Database,
@@ -88,9 +41,11 @@ def group_in(
     on_complete: NewRun | None = None,
     on_success: NewRun | None = None,
 ) -> QueuedBatch:
-    """Make a batch of runs that the caller has queued in this very transaction, by whatever way; see above.
+    """Make a batch of runs that the caller has queued in this very transaction, by whatever way.
 
-    A run that belongs to another batch or run stays there, and is not among the runs that are returned.
+    Once all of them are final `on_complete` is queued, once, and `on_success` when all of them succeeded: with places
+    `{run_id}` (the batch), `{children}`, `{succeeded}`, `{failed}`, … in their params. A run that belongs to another
+    batch or run stays there, and is not among the runs that are returned.
     """
     batch_id = _begin(connection, store, len(run_ids), created_by, name)
     fan_outs.begin_in(connection, store, batch_id, on_complete, on_success)

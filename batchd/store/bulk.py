@@ -19,7 +19,7 @@ from batchd.db.engine import Database
 from batchd.domain.run import DISCARDABLE, UNFINISHED, CreatedBy, Reason, RunState
 from batchd.store import audit, outbox
 from batchd.store.audit import Actor
-from batchd.store.control import NotPossible, RunUnknown
+from batchd.store.control import OF_ENDED, NotPossible, RunUnknown
 from batchd.store.schema import runs, schedules
 
 _UNFINISHED = [state.value for state in sorted(UNFINISHED)]
@@ -87,23 +87,11 @@ def _retry_all(store: Database, selection: Selection, created_by: CreatedBy, by:
         of_job = select(schedules.c.max_attempts).where(schedules.c.id == runs.c.schedule_id).scalar_subquery()
         left = runs.c.max_attempts - runs.c.attempt
         budget = func.coalesce(of_job, case((left > 0, left), else_=runs.c.max_attempts))
-        cleared = dict.fromkeys(
-            (
-                "reason",
-                "finished_at",
-                "error",
-                "result",
-                "cancel_requested_at",
-                "start_deadline_at",
-                "worker",
-                "waits_for",
-            )
-        )
         changed = connection.execute(
             update(runs)
             .where(selection.where(), _may_come_back(selection))
             .values(
-                **cleared,
+                **dict.fromkeys(OF_ENDED),
                 state=RunState.QUEUED.value,
                 available_at=now,
                 max_attempts=runs.c.attempt + budget,

@@ -26,6 +26,19 @@ _TEMPLATE = ("kind", "queue", "priority", "timeout_seconds", "max_attempts", "re
 """What a run has from its job as it stands."""
 
 
+OF_ENDED = (
+    "reason",
+    "finished_at",
+    "error",
+    "result",
+    "cancel_requested_at",
+    "start_deadline_at",
+    "worker",
+    "waits_for",
+)
+"""What a run that is queued again has no more."""
+
+
 class Cancelled(enum.StrEnum):
     """What a request to cancel came to."""
 
@@ -163,15 +176,12 @@ def retry(database: Database, run_id: int, *, created_by: CreatedBy, by: Actor |
         budget = row["max_attempts"] - row["attempt"] if row["max_attempts"] > row["attempt"] else row["max_attempts"]
         if row["schedule_id"] is not None:
             budget = _job(connection, row["schedule_id"])["max_attempts"]
-        fresh = dict.fromkeys(
-            ("reason", "finished_at", "error", "result", "cancel_requested_at", "start_deadline_at", "worker")
-        )
         try:
             connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id)
                 .values(
-                    **fresh,
+                    **dict.fromkeys(OF_ENDED),
                     state=RunState.QUEUED.value,
                     available_at=database.dialect.now(),
                     max_attempts=runs.c.attempt + budget,

@@ -4,7 +4,7 @@
        ▲                         │ it surely was not sent: put together anew the next time
        └──────note_failure───────┤
                                  │ nobody knows (a timeout, kill -9): the same message again, under the same id
-                                 └──give_up_old──► dropped, with the reason
+                                 └──drop──► dropped, with the reason
 
 One daemon at a time holds a channel: a lease, and a fence without which nothing is written. So two daemons never send
 one alert, and one that was frozen finds out before it sends: `still_holds` is asked at the last moment.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, Index, func, literal_column, select, text
+from sqlalchemy import Connection, func, literal_column, select
 
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
@@ -16,18 +16,10 @@ from batchd.store.queries import RunView
 from batchd.store.schema import runs
 from batchd.store.views import columns_of
 from batchd.store.web_requests import Key, once
+from batchd.store.web_schema import IS_EXPORT
 
 TAG = "export"
 """On every run that exports a source, for people who list runs; with the source's name as well."""
-
-_IS_EXPORT = "kind = 'csv_export'"
-
-Index(
-    "batchd_runs_exports",  # the newest exports
-    runs.c.id.desc(),
-    postgresql_where=text(_IS_EXPORT),
-    sqlite_where=text(_IS_EXPORT),
-)
 
 
 def start_source_once(store: Database, key: Key | None, wanted: NewRun, source: str, *, by: Actor) -> int:
@@ -60,7 +52,7 @@ def newest_exports(
     job = func.coalesce(runs.c.schedule_id, "")  # an expression, lest a planner takes an index of all the jobs' runs
     statement = (
         select(*columns_of(RunView, runs))
-        .where(literal_column(_IS_EXPORT), job.in_(["", *sorted(jobs)]))
+        .where(literal_column(IS_EXPORT), job.in_(["", *sorted(jobs)]))
         .order_by(runs.c.id.desc())
         .limit(limit)
     )

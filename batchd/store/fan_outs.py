@@ -148,8 +148,8 @@ def _complete_one(connection: Connection, store: Database, row: Any) -> Complete
         try:
             queued[name] = _queue_next(connection, store, _run_of(spec, row.run_id, children), row.run_id)
             outcome[name] = {"run": queued[name]}
-        except JobError as problem:
-            error = problem.message
+        except (JobError, LookupError, TypeError, ValueError) as problem:  # a row that somebody edited, too
+            error = problem.message if isinstance(problem, JobError) else f"{type(problem).__name__}: {problem}"
             outcome[name] = {"error": error}
     connection.execute(
         update(fan_outs)

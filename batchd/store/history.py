@@ -43,35 +43,37 @@ class Retention:
 class Pruned:
     """How many rows went; `is_partial` when a chunk was full, so that there may be more.
 
-    `unread` counts the notices that went before these listeners had them.
+    `unread` counts the notices that went before these listeners had them, `starts` what counted in windows of rates.
     """
 
     runs: int
     events: int
     workers: int
     unread: Mapping[str, int] = field(default_factory=dict)
+    starts: int = 0
 
     @property
     def rows(self) -> int:
-        """All together."""
+        """All together that people may miss."""
         return self.runs + self.events + self.workers
 
     @property
     def is_partial(self) -> bool:
         """Whether another turn may find more."""
-        return max(self.runs, self.events, self.workers) >= CHUNK
+        return max(self.runs, self.events, self.workers, self.starts) >= CHUNK
 
 
 def prune(database: Database, retention: Retention) -> Pruned:
     """Remove at most CHUNK rows of each sort in one transaction, by the database's clock, the oldest first."""
     with database.writing() as connection:
         over = select(rate_starts.c.id).where(rate_starts.c.counts_until < database.dialect.now())
-        _prune(connection, rate_starts, over)
+        starts = _prune(connection, rate_starts, over)
         events, unread = listeners.prune_outbox(connection, database, retention.keep_events, retention.keep_unread)
         return Pruned(
             runs=_prune_runs(connection, database, retention),
             events=events,
             unread=unread,
+            starts=starts,
             workers=_prune(
                 connection, workers, select(workers.c.id).where(workers.c.heartbeat_at < _ago(database, _KEEP_WORKERS))
             ),

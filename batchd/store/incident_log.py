@@ -20,6 +20,7 @@ from batchd.domain.alert import AlertRule, Told, incident_key
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
 from batchd.store.alert_schema import CLOSED, DROPPED, OPEN, SENT, WAITING, alert_channels, alerts, incidents
+from batchd.store.leased import is_held
 from batchd.store.listeners import Held
 from batchd.store.schema import listeners, runs
 
@@ -197,7 +198,7 @@ def _ago(store: Database, age: timedelta) -> ColumnElement[datetime]:
 
 def _move(connection: Connection, held: Held, last_id: int | None) -> bool:
     """Move the place, which stays locked until the transaction ends; return False when it is not ours any more."""
-    mine = and_(listeners.c.name == held.name, listeners.c.fence == held.fence, listeners.c.worker.is_not(None))
+    mine = is_held(listeners, held.name, held.fence)
     values = {"failures": 0, "error": None} | ({} if last_id is None else {"last_id": last_id})
     return connection.execute(update(listeners).where(mine).values(values)).rowcount == 1
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
@@ -141,8 +141,13 @@ def list_incidents(database: Database, wanted: IncidentFilter) -> tuple[Incident
 def count_open(database: Database) -> int:
     """Return how many incidents are open."""
     with database.reading() as connection:
-        statement = select(func.count()).select_from(incidents).where(incidents.c.state == OPEN)
-        return int(connection.execute(statement).scalar_one())
+        return count_open_in(connection)
+
+
+def count_open_in(connection: Connection) -> int:
+    """Return how many incidents are open, in the caller's transaction."""
+    statement = select(func.count()).select_from(incidents).where(incidents.c.state == OPEN)
+    return int(connection.execute(statement).scalar_one())
 
 
 def find_incident(database: Database, incident_id: int) -> IncidentDetail | None:

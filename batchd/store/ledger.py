@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Table, select
 
 from batchd.db.engine import Database
 from batchd.store import meta
-from batchd.store.schema import attempts, metadata, rate_starts, runs, schedules
+from batchd.store.all_tables import all_tables
+from batchd.store.schema import attempts, rate_starts, runs, schedules
 from batchd.store.views import all_of, columns_of
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ class Ledger:
 
 def make_blank(database: Database, store_id: str) -> None:
     """Make batchd's tables in an empty database, as the last migration leaves them: for a throw-away store."""
-    metadata.create_all(database.engine)
+    all_tables().create_all(database.engine)
     with database.writing() as connection:
         meta.set_value(connection, meta.STORE_ID, store_id)
 

@@ -15,18 +15,32 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, delete, func, literal, select, union_all, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    func,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
 from batchd.db.engine import Database
-from batchd.domain.queue import NO_RULES, QueueRules, Rate
+from batchd.domain.queue import NO_RULES, QueueLimits, QueueRules, Rate
 from batchd.domain.run import RunState
-from batchd.store.schema import queues, rate_starts, runs
+from batchd.store.schema import queues, rate_starts, runs, workers
 
 PARK_AT_ONCE = 1_000
 _LET_BACK_AT_ONCE = 500
 _ASKED_SINGLY = 5
 _LOCK = "limits"
 _NO_LIMIT = 1 << 30
+_A_MOMENT_SECONDS = 60.0
+_HEARD_WITHIN_SECONDS = 30.0
 _MUTEX, _KEY, _QUEUE = "mutex:", "key:", "queue:"
 _SEPARATOR = "/"
 
@@ -243,6 +257,45 @@ def _each(column: Column[Any], which: ColumnElement[bool]) -> Select[Any]:
     following = lowest.where(column > first.c.name).scalar_subquery()
     each = first.union_all(select(following).where(first.c.name.is_not(None)))
     return select(literal(column.name).label("what"), each.c.name).where(each.c.name.is_not(None))
+
+
+def held_back(connection: Connection, store: Database, limits: QueueLimits, names: Collection[str]) -> set[str]:
+    """Return those of the queues whose own limits hold their runs back; for whoever only looks, so without a lock.
+
+    They are full, or were a moment ago: one run has ended, and the next is about to begin.
+    """
+    held = set()
+    for name in names:
+        rules, each = limits.rules.get(name, NO_RULES), limits.concurrency.get(name)
+        places = [count for count in (rules.max_running, each and each * _daemons(connection, store)) if count]
+        if places and _was_taken(connection, store, name, min(places)):
+            held.add(name)
+        if rules.rate is not None and _was_used_up(connection, store, name, rules.rate.count):
+            held.add(name)
+    return held
+
+
+def _daemons(connection: Connection, store: Database) -> int:
+    heard = workers.c.heartbeat_at >= store.dialect.now_plus(-_HEARD_WITHIN_SECONDS)
+    alive = select(func.count()).select_from(workers).where(workers.c.state != "stopped", heard)
+    return max(1, int(connection.execute(alive).scalar_one()))
+
+
+def _was_taken(connection: Connection, store: Database, queue: str, places: int) -> bool:
+    running = select(func.count()).select_from(runs)
+    running = running.where(runs.c.queue == queue, runs.c.state == RunState.RUNNING.value)
+    if connection.execute(running).scalar_one() >= places:
+        return True
+    lately = runs.c.finished_at >= store.dialect.now_plus(-_A_MOMENT_SECONDS)
+    return connection.execute(select(runs.c.id).where(runs.c.queue == queue, lately).limit(1)).first() is not None
+
+
+def _was_used_up(connection: Connection, store: Database, queue: str, count: int) -> bool:
+    """Return whether so many starts count, those that counted a moment ago among them."""
+    counting = rate_starts.c.counts_until >= store.dialect.now_plus(-_A_MOMENT_SECONDS)
+    began = select(func.coalesce(func.sum(rate_starts.c.count), 0))
+    started = began.where(rate_starts.c.name == _QUEUE + queue, counting)
+    return int(connection.execute(started).scalar_one()) >= count
 
 
 def is_anything_parked(connection: Connection) -> bool:

@@ -144,7 +144,7 @@ def views(connection: Connection, store: Database) -> tuple[ListenerView, ...]:
     """Return every listener of a team's own, by name."""
     now = connection.execute(select(store.dialect.now())).scalar_one()
     newest = newest_id(connection)
-    own = select(listeners).where(listeners.c.name != ALERTS)
+    own = select(listeners).where(listeners.c.name.not_in([ALERTS, LIVE_EVENTS]))
     rows = connection.execute(own.order_by(listeners.c.name)).all()
     return tuple(
         ListenerView(

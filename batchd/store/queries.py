@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, and_, case, func, inspect, or_, select
+from sqlalchemy import Connection, and_, case, func, inspect, or_, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
+from batchd.domain.queue import QueueLimits
 from batchd.domain.run import RunState
 from batchd.store import listeners
 from batchd.store.fan_outs import count_children
+from batchd.store.limits import held_back
 from batchd.store.listeners import ListenerView
 from batchd.store.schema import attempts, log_lines, queues, runs, schedules, workers
 from batchd.store.views import all_of, columns_of
@@ -28,8 +29,6 @@ ALIVE_WITHIN = timedelta(seconds=30)
 
 _DAY_SECONDS = 86_400.0
 _MOST_WORKERS = 50
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,8 @@ class StoreStatus:
     """The store at one moment of the database's clock, `now`.
 
     `oldest_due` is the oldest fire time that no planner has served, `oldest_ready` since when the longest-waiting run
-    that nothing holds back could have been claimed (a run whose job is running already is held back).
+    that nothing holds back could have been claimed (a run whose job is running already is held back, and one whose
+    queue is full).
     """
 
     now: datetime
@@ -305,8 +305,11 @@ def listed_queues(database: Database) -> tuple[QueueView, ...]:
         return _queues(connection, now)
 
 
-def store_status(database: Database) -> StoreStatus:
-    """Return who is alive, what waits and for how long, and what became of the last 24 hours' runs."""
+def store_status(database: Database, limits: QueueLimits | None = None) -> StoreStatus:
+    """Return who is alive, what waits and for how long, and what became of the last 24 hours' runs.
+
+    `limits` say which queues may be full: they stand in the config, not in the store.
+    """
     with database.reading() as connection:
         now = _now(connection, database)
         due = select(func.min(schedules.c.next_run_at)).where(
@@ -322,7 +325,7 @@ def store_status(database: Database) -> StoreStatus:
             now=now,
             workers=_workers(connection, now),
             oldest_due=connection.execute(due).scalar_one(),
-            oldest_ready=connection.execute(_oldest_ready(now)).scalar_one(),
+            oldest_ready=_oldest_ready(connection, database, now, limits or QueueLimits()),
             queues=_queues(connection, now),
             last_day={row[0]: row[1] for row in connection.execute(finished)},
             broken_jobs=tuple(connection.scalars(broken.order_by(schedules.c.id))),
@@ -334,9 +337,9 @@ def _now(connection: Connection, database: Database) -> datetime:
     return connection.execute(select(database.dialect.now())).scalar_one()
 
 
-def _oldest_ready(now: datetime) -> Select[Any]:
+def _oldest_ready(connection: Connection, database: Database, now: datetime, limits: QueueLimits) -> datetime | None:
     other = runs.alias("other")
-    held_back = (
+    is_held = (
         select(other.c.id)
         .where(other.c.state == RunState.RUNNING.value, other.c.concurrency_key == runs.c.concurrency_key)
         .exists()
@@ -348,7 +351,11 @@ def _oldest_ready(now: datetime) -> Select[Any]:
         runs.c.available_at <= now,
         runs.c.queue.not_in(paused),
     )
-    return select(func.min(runs.c.available_at)).where(waiting, ~held_back)
+    oldest = func.min(runs.c.available_at, type_=runs.c.available_at.type)
+    found = connection.execute(select(runs.c.queue, oldest).where(waiting, ~is_held).group_by(runs.c.queue)).all()
+    by_queue: dict[str, datetime] = {queue: since for queue, since in found}  # noqa: C416 (Row is no pair)
+    held = held_back(connection, database, limits, by_queue)
+    return min((since for queue, since in by_queue.items() if queue not in held), default=None)
 
 
 def _queues(connection: Connection, now: datetime) -> tuple[QueueView, ...]:

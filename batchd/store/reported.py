@@ -61,6 +61,7 @@ class Heard:
 def begin(store: Database, job: str, params: JsonObject, worker: str, began_ago: timedelta) -> int:
     """Record that a run of the job has begun so long ago, and return its id. One transaction.
 
+    `worker` stands for this one run: asked again, as when the answer to the first commit got lost, it is the same run.
     A job that the store does not know becomes known. Raises JobRunsHere for one of another kind, and UsageError for a
     name that the config would not take either.
     """
@@ -71,6 +72,9 @@ def begin(store: Database, job: str, params: JsonObject, worker: str, began_ago:
     dialect = store.dialect
     with store.writing() as connection:
         _make_known(connection, store, job)
+        begun = _begun(connection, store, worker)
+        if begun is not None:
+            return begun
         row = connection.execute(
             runs.insert()
             .values(
@@ -165,6 +169,14 @@ def finish(store: Database, run_id: int, end: ReportedEnd, progress: Progress | 
         if end.state is RunState.SUCCEEDED:
             queue_followers(connection, store, [(run_id, row.schedule_id, end.result)])
     return True
+
+
+def _begun(connection: Connection, store: Database, worker: str) -> int | None:
+    """Return the run that the worker has begun already, its lease renewed."""
+    is_ours = and_(runs.c.state == RunState.RUNNING.value, runs.c.kind == EXTERNAL_KIND, runs.c.worker == worker)
+    renewed = update(runs).where(is_ours).values(lease_until=store.dialect.now_plus(LEASE.total_seconds()))
+    run_id: int | None = connection.execute(renewed.returning(runs.c.id)).scalar_one_or_none()
+    return run_id
 
 
 def _make_known(connection: Connection, store: Database, job: str) -> None:

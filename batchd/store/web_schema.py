@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Identity, Index, PrimaryKeyConstraint, String, Table
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Identity, Index, PrimaryKeyConstraint, String, Table, text
 
 from batchd.db.types import BigId, Json, UtcTimestamp
 from batchd.store.schema import metadata, runs
@@ -66,3 +66,8 @@ web_requests = Table(
 )
 Index("batchd_web_requests_created", web_requests.c.created_at)  # retention
 Index("batchd_web_requests_run", web_requests.c.run_id)  # what goes with a pruned run
+
+IS_EXPORT = "kind = 'csv_export'"
+"""As it stands in the index: a planner takes a partial index only for the very words."""
+
+Index("batchd_runs_exports", runs.c.id.desc(), postgresql_where=text(IS_EXPORT), sqlite_where=text(IS_EXPORT))

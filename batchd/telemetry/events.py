@@ -77,6 +77,10 @@ EVENTS: Mapping[str, EventSpec] = {
     "http.failed": EventSpec("an answer failed", "With `route` and the `status` that the client got."),
     "http.listening": EventSpec("HTTP on {listen}", "The HTTP surface answers."),
     "http.not_reloaded": EventSpec("the HTTP server keeps its config: {reason}", "The file cannot be read as one."),
+    "http.not_started": EventSpec(
+        "no other HTTP server can be started: {reason}; again in {again_in_s} s",
+        "The system has no memory or no descriptors left. Runs are not touched by it.",
+    ),
     "http.reloaded": EventSpec("the HTTP server has the config as it is now", "After a reload."),
     "http.request_retried": EventSpec("{url}: {reason}; asking again in {pause_s} s", "Try {tries} of a call."),
     "incident.closed": EventSpec(

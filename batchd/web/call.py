@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -21,10 +21,11 @@ from batchd.web.principal import Access, Principal
 from batchd.web.problems import Problem, invalid
 
 M = TypeVar("M", bound=BaseModel)
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _MOST_FIELDS = 200
+_MOST_DIGITS = 19
+"""Of a number of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Call:
     def number(self, name: str, largest: int = 2**63 - 1) -> int:
         """Return a part of the path that is a number; a Problem 404 when it is none."""
         text = self.path(name)
-        if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) <= largest:
+        if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or not 0 < int(text) <= largest:
             raise Problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no {name.replace('_id', '')} {text[:40]!r}")
         return int(text)
 

@@ -20,8 +20,6 @@ from batchd.web.exposition import Family, one
 from batchd.web.health import Check
 from batchd.web.pulse import Beat
 
-_KNOWN_NAMES = 1_000
-
 
 @dataclass(frozen=True, slots=True)
 class Sources:

@@ -20,6 +20,7 @@ from batchd.web import memory
 from batchd.web.app import create_app
 from batchd.web.desk import Desk
 from batchd.web.exports.upkeep import keep_tidy
+from batchd.web.going_on import going_on
 from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
@@ -117,7 +118,7 @@ def _hear(control: socket.socket, desk: Desk, reread: Callable[[Desk], None]) ->
 async def _watch_store(desk: Desk) -> None:
     """Ask the store again and again, so that /readyz knows without asking."""
     while not desk.stopping.is_set():
-        with contextlib.suppress(BatchdError):
+        with going_on("store-watch"):
             await desk.ask_store(meta.database_time)
             if desk.health.store_answered_at is None:
                 memory.give_back()  # what the start has left
@@ -130,7 +131,7 @@ async def _tidy(desk: Desk) -> None:
     while not desk.stopping.is_set():
         await _pause(desk, _TIDY_EVERY)
         memory.give_back()
-        with contextlib.suppress(BatchdError):
+        with going_on("tidy"):
             kept = desk.settings.keep_audit.total_seconds()
             await desk.ask_store(web_requests.prune, keep_audit_seconds=kept)
 

@@ -92,6 +92,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._began_at = 0.0
         self._failures = 0
+        self._pause = _FIRST_PAUSE
 
     def start(self) -> None:
         """Fork the server; main thread only, before the daemon has any other that does more than wait."""
@@ -99,7 +100,9 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             self._become_server(ends)
-        self._adopt(pid, ends)
+        ends.control.close()
+        ends.questions.close()
+        self._adopt(pid)
 
     def watch(self, counted: Callable[[], JsonObject]) -> None:
         """Answer the server's questions with what the daemon has counted, and keep one running, in a thread."""
@@ -142,11 +145,9 @@ class Supervisor:
         self._control, self._questions = ours, asked
         return Ends(control, questions, self._pulse, self._listener)
 
-    def _adopt(self, pid: int, ends: Ends) -> None:
+    def _adopt(self, pid: int) -> None:
         self._pid = pid
         self._began_at = self._clock.monotonic()
-        ends.control.close()
-        ends.questions.close()
 
     def _become_server(self, ends: Ends) -> None:
         code = 1
@@ -166,7 +167,16 @@ class Supervisor:
             finally:
                 os.close(ending)
             if not self._stopping.is_set():
-                self._replace()
+                self._bury()
+            while not self._stopping.wait(self._pause.total_seconds()):
+                try:
+                    self._replace()
+                except OSError as error:  # no memory, no descriptors: most likely what ended the last one
+                    self._wait_longer()
+                    again = self._pause.total_seconds()
+                    log.error("http.not_started", reason=str(error), failures=self._failures, again_in_s=again)  # noqa: TRY400
+                else:
+                    break
 
     def _answer_until(self, ending: int) -> None:
         """Answer questions until the server is over, or the daemon stops."""
@@ -195,25 +205,34 @@ class Supervisor:
             finally:
                 os.close(file)
 
-    def _replace(self) -> None:
-        """Execute another server: later and later while each dies at once."""
+    def _bury(self) -> None:
+        """Take note of the server's end; the next one follows later and later while each dies at once."""
         status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        lasted = self._clock.monotonic() - self._began_at
-        self._failures = 1 if lasted > _WELL_AFTER.total_seconds() else self._failures + 1
-        pause = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
-        log.error("http.died", status=status, failures=self._failures, again_in_s=pause.total_seconds())
-        if self._stopping.wait(pause.total_seconds()):
-            return
+        if self._clock.monotonic() - self._began_at > _WELL_AFTER.total_seconds():
+            self._failures = 0
+        self._wait_longer()
+        log.error("http.died", status=status, failures=self._failures, again_in_s=self._pause.total_seconds())
+
+    def _wait_longer(self) -> None:
+        self._failures += 1
+        self._pause = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+
+    def _replace(self) -> None:
+        """Execute another server; raises OSError when that cannot be done for now."""
         ends = self._new_ends()
         descriptors = ends.descriptors()
-        process = subprocess.Popen(  # noqa: S603 (our own program)
-            [*self._again.command, *map(str, descriptors)],
-            env=dict(self._again.environ),
-            pass_fds=descriptors,
-            stdin=subprocess.DEVNULL,
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 (our own program)
+                [*self._again.command, *map(str, descriptors)],
+                env=dict(self._again.environ),
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+            )
+        finally:
+            ends.control.close()
+            ends.questions.close()
         process.returncode = 0  # it is waited for by its pid, as the first one is
-        self._adopt(process.pid, ends)
+        self._adopt(process.pid)
 
 
 def leave_signals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from batchd.db.engine import Database
+from batchd.domain.queue import QueueLimits
 from batchd.store import alert_facts
 from batchd.store.migrate import migrate
 from tests.support.cleaning import execute
@@ -46,7 +47,7 @@ def test_no_question_reads_the_history(database: Database) -> None:
         assert len(alert_facts.last_durations(database, "nightly")) == 100
         assert alert_facts.last_row_counts(database, "nightly", newest) == [5] * 10
         assert [run.id for run in alert_facts.running(database)] == [newest]
-        assert alert_facts.waiting_since(database, 3_600) == {}
+        assert alert_facts.waiting_since(database, 3_600, QueueLimits()) == {}
         assert set(alert_facts.run_facts(database, {newest})) == {newest}
     assert len(seen) == 7
     for statement, parameters in seen:

@@ -19,7 +19,7 @@ from batchd.alerts.settings import AlertSettings, ChannelPlan
 from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.domain.alert import AlertPolicy, AlertRule, QuietHours, Told
-from batchd.domain.queue import Rate
+from batchd.domain.queue import QueueLimits, Rate
 from batchd.store import deliveries, incident_log, incidents, listeners, meta, outbox, workers
 from batchd.store.alert_schema import alert_channels, alerts
 from batchd.store.alert_schema import incidents as incident_rows
@@ -237,7 +237,7 @@ def test_a_daemon_that_lost_its_place_writes_nothing(store: Database) -> None:
     fresh_schedule(store)
     frozen, other = detector(store, worker="w1"), detector(store, worker="w2")
     turn(frozen)
-    held = frozen._held
+    held = frozen._place.held
     assert held is not None
     listeners.give_up(store, held)
     assert listeners.take(store, listeners.ALERTS, "w2")
@@ -245,6 +245,8 @@ def test_a_daemon_that_lost_its_place_writes_nothing(store: Database) -> None:
     assert incident_log.write(store, held, 99, [opening], NONE) is None
     assert listed(store) == ()
     ended(store, "failed")
+    fresh_schedule(store, "late", schedule="every 1h", updated_at=datetime.now(UTC) - timedelta(days=2))
+    frozen._look_at = 0.0  # what it would tell beside, it must not tell either
     turn(frozen, other)
     assert [each.count for each in listed(store, rule="failed")] == [1]
 
@@ -369,12 +371,15 @@ def test_a_silent_daemon_is_lost_until_another_starts(store: Database) -> None:
     ]
 
 
-def test_a_queue_whose_runs_wait_too_long_is_told_and_a_paused_one_not(store: Database) -> None:
+def test_a_queue_whose_runs_wait_too_long_is_told_and_a_full_one_not(store: Database) -> None:
     """Closed when nothing waits any more."""
     ago = datetime.now(UTC) - timedelta(minutes=5)
     run_id = add_run(store, "queued", job=None, queue="critical", available_at=ago)
     add_run(store, "queued", job=None, queue="usual", available_at=ago)
-    judge = detector(store, settings(queues={"critical": timedelta(minutes=1)}))
+    add_run(store, "running", job=None, queue="full")
+    add_run(store, "queued", job=None, queue="full", available_at=ago)
+    minute, limits = timedelta(minutes=1), QueueLimits(concurrency={"full": 1})
+    judge = detector(store, settings(queues={"critical": minute, "full": minute}, limits=limits))
     turn(judge, judge, judge)
     assert [(each.rule, each.subject) for each in listed(store)] == [("queue_latency", "critical")]
     with store.writing() as connection:

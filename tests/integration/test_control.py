@@ -122,12 +122,21 @@ def test_a_run_that_is_not_there_is_refused(store: Database) -> None:
 def test_a_retried_run_gets_its_jobs_budget_again(store: Database, state: str) -> None:
     """The same row, queued, with the job's number of attempts on top of those used up, and no old deadline."""
     run_id = add_run(
-        store, state, attempt=3, max_attempts=3, error="no", reason="error", start_deadline_at=LONG_AGO, losses=2
+        store,
+        state,
+        attempt=3,
+        max_attempts=3,
+        error="no",
+        reason="error",
+        start_deadline_at=LONG_AGO,
+        losses=2,
+        waits_for="mutex:x",
     )
     control.retry(store, run_id, created_by=CreatedBy.CLI)
     run = run_row(store, run_id)
     assert (run["state"], run["attempt"], run["max_attempts"], run["losses"]) == ("queued", 3, 6, 0)
     assert (run["finished_at"], run["error"], run["reason"], run["start_deadline_at"]) == (None, None, None, None)
+    assert run["waits_for"] is None
     assert told(store) == [("run.retrying", run_id)]
 
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, literal, select, text
 
 from batchd.db.dialect import Topic
-from batchd.db.engine import Database, Interrupts, masked
+from batchd.db.engine import Database, Interrupts, masked, secrets_in
 from batchd.db.sqlite import SqliteDialect
 from batchd.db.types import UtcTimestamp
 from batchd.errors import DatabaseUnavailable, RunInterrupted, StopReason
@@ -120,8 +120,10 @@ def test_a_commit_elsewhere_wakes_a_listener(database: Database) -> None:
 
 
 def test_passwords_never_show_in_a_masked_url() -> None:
-    """Neither the userinfo's nor the query's."""
-    assert "hunter2" not in masked("postgresql://u:hunter2@h/d?sslpassword=hunter2&password=hunter2")
+    """Neither the userinfo's nor the query's; and what is masked is a secret for the log, too."""
+    url = "postgresql://u:hunter1@h/d?sslpassword=hunter2&client_secret=hunter3"
+    assert "hunter" not in masked(url)
+    assert secrets_in(url) == {"hunter1", "hunter2", "hunter3"}
 
 
 def test_a_sqlite_file_that_must_exist_is_not_made(tmp_path: Path) -> None:

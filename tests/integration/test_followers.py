@@ -15,10 +15,10 @@ from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome, Decision
 from batchd.domain.run import CreatedBy, RunState
 from batchd.engine.fan_in import FanIn
-from batchd.errors import JobError, LeaseLost
+from batchd.errors import LeaseLost
 from batchd.jobs.contract import JobContext
 from batchd.store import fan_outs
-from batchd.store.batches import enqueue_batch, group_in
+from batchd.store.batches import group_in
 from batchd.store.claims import Claim, ClaimRequest, claim
 from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.finish import Ending, _finish_together, finish
@@ -176,14 +176,17 @@ def end(store: Database, state: str, *run_ids: int) -> None:
 
 def batch_of(store: Database, count: int = 3) -> Any:
     """Queue a batch with both endings."""
-    return enqueue_batch(
-        store,
-        [NewRun(kind="work", params={"n": n}) for n in range(count)],
-        created_by=CreatedBy.API,
-        name="monthly",
-        on_complete=NewRun(job="tell", params={"text": "{succeeded} of {children}, {failed} failed"}),
-        on_success=NewRun(job="tell", params={"text": "all {children} of {run_id}", "loud": True}),
-    )
+    work = [NewRun(kind="work", params={"n": n}) for n in range(count)]
+    with store.writing() as connection:
+        return group_in(
+            connection,
+            store,
+            enqueue_in(connection, store, work, created_by=CreatedBy.API),
+            created_by=CreatedBy.API,
+            name="monthly",
+            on_complete=NewRun(job="tell", params={"text": "{succeeded} of {children}, {failed} failed"}),
+            on_success=NewRun(job="tell", params={"text": "all {children} of {run_id}", "loud": True}),
+        )
 
 
 def test_a_batch_that_succeeds_is_followed_by_both(store: Database) -> None:
@@ -231,14 +234,6 @@ def test_a_batch_of_nothing_is_complete_at_once(store: Database) -> None:
     batch = batch_of(store, 0)
     complete(store)
     assert len(followers_of(store, batch.id)) == 2
-
-
-def test_a_batch_that_names_an_unknown_job_is_queued_not_at_all(store: Database) -> None:
-    """All of it is one transaction."""
-    with pytest.raises(JobError, match="nowhere"):
-        enqueue_batch(store, [NewRun(kind="work"), NewRun(job="nowhere")], created_by=CreatedBy.API)
-    with store.reading() as connection:
-        assert connection.execute(select(runs.c.id)).all() == []
 
 
 def test_an_unfinished_batch_is_kept(store: Database) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select, text, update
 
 from batchd.db.engine import Database
 from batchd.store import outbox
-from batchd.store.history import Pruned, Retention, prune
+from batchd.store.history import CHUNK, Pruned, Retention, prune
 from batchd.store.migrate import migrate
 from batchd.store.schema import outbox as outbox_table
 from batchd.store.schema import rate_starts, runs, workers
@@ -117,11 +117,12 @@ def test_a_count_holds_for_each_job_and_for_runs_without_one(store: Database) ->
 
 
 def test_starts_that_count_no_more_go(store: Database) -> None:
-    """The rows of a rate's window are no use once it has passed."""
+    """The rows of a rate's window are no use once it has passed, however many keys there were."""
     with store.writing() as connection:
-        for seconds in (-1.0, 60.0):
-            until = store.dialect.now_plus(seconds)
-            connection.execute(rate_starts.insert().values(name="queue:x", count=1, counts_until=until))
-    prune(store, Retention(None, None, DAY))
+        for seconds, keys in ((-1.0, CHUNK + 1), (60.0, 1)):
+            values = rate_starts.insert().values(counts_until=store.dialect.now_plus(seconds))
+            connection.execute(values, [{"name": f"key:x/{key}", "count": 1} for key in range(keys)])
+    assert prune(store, Retention(None, None, DAY)).is_partial
+    assert not prune(store, Retention(None, None, DAY)).is_partial
     with store.reading() as connection:
         assert len(connection.execute(select(rate_starts.c.id)).all()) == 1

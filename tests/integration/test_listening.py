@@ -311,7 +311,7 @@ def test_a_daemon_that_dies_delivers_again_what_it_had_not_noted(store: Database
     dying = loop_of(store, one, "dies")
     happen(store, run_ids[0])
     turn(dying)
-    dying._save = lambda: None  # type: ignore[method-assign]  # kill -9 comes before it is written
+    dying._place.save = lambda **_how: None  # type: ignore[method-assign]  # kill -9 comes before it is written
     happen(store, *run_ids[1:])
     turn(dying)
     other = ListenerLoop(store, one, "takes-over", SystemClock())
@@ -339,13 +339,36 @@ def test_a_daemon_that_was_frozen_does_not_move_the_place_back(store: Database) 
     other = ListenerLoop(store, one, "other", SystemClock())
     happen(store, *run_ids)
     turn(other)
-    frozen._last_id = 1
-    frozen._save()
-    assert frozen._held is None
+    frozen._place.last_id = 1
+    frozen._place.save(at_once=True)
+    assert frozen._place.held is None
     assert row_of(store).last_id == 2
     happen(store, run_ids[0])
     turn(frozen)
     assert heard.run_ids == run_ids
+
+
+def test_a_place_that_came_back_meanwhile_is_where_the_other_left_it(store: Database) -> None:
+    """A call outlasts the lease, another daemon delivers everything and stops: nothing is delivered a third time."""
+    run_ids = [add_run(store, job=None) for _ in range(3)]
+    heard = Heard()
+    one = listener(heard)
+    other = ListenerLoop(store, one, "other", SystemClock())
+
+    def slow(event: Event) -> None:
+        heard(event)
+        if len(heard.events) == 1:
+            expire(store)
+            turn(other)
+            other.close()
+            slow_loop._place._renew_at = 0.0  # as it is after so long
+
+    slow_loop = loop_of(store, listener(slow), "slow")
+    happen(store, *run_ids)
+    turn(slow_loop)
+    assert row_of(store).last_id == 3
+    turn(slow_loop)
+    assert heard.run_ids == [run_ids[0], *run_ids]
 
 
 def test_a_daemon_that_stops_hands_over_at_once(store: Database) -> None:
@@ -473,6 +496,7 @@ def test_a_listener_that_no_daemon_has_any_more_is_forgotten(store: Database) ->
     with store.writing() as connection:
         connection.execute(update(listener_rows).values(seen_at=store.dialect.now_plus(-8 * 86_400)))
     prune(store, Retention(None, None, DAY, 7 * DAY))
+    listeners.wish_for_starts(store)  # a wish of the HTTP surface, and nobody whom a daemon must serve
     assert store_status(store).listeners == ()
     turn(loop)
     assert [each.name for each in store_status(store).listeners] == ["one"]
@@ -488,7 +512,7 @@ def test_a_reported_run_is_heard_of_like_any_other(store: Database) -> None:
     """From its start to its end, or to the word that it was lost."""
     heard = Heard()
     loop = loop_of(store, listener(heard))
-    good, lost = (reported.begin(store, "backup", {}, "script", timedelta(0)) for _ in range(2))
+    good, lost = (reported.begin(store, "backup", {}, f"script-{n}", timedelta(0)) for n in range(2))
     leases.write_progress(store, {good: (1, Progress(1, 2, "half"))})
     reported.finish(store, good, ReportedEnd(RunState.SUCCEEDED, None, {"bytes": 5}), None)
     with store.writing() as connection:

@@ -185,6 +185,13 @@ def test_a_script_that_falls_silent_is_failed_and_never_run_again(store: Databas
         control.trigger(store, JOB, {}, created_by=CreatedBy.CLI)
 
 
+def test_a_beginning_whose_answer_got_lost_is_recorded_once(store: Database) -> None:
+    """Or there would be a second run, and an alert of the first, which nobody reports any more."""
+    first = reported.begin(store, JOB, {}, "script-1", timedelta(0))
+    assert reported.begin(store, JOB, {}, "script-1", timedelta(seconds=1)) == first
+    assert reported.begin(store, JOB, {}, "script-2", timedelta(0)) != first
+
+
 def expire(store: Database, run_id: int) -> None:
     """Let the run's lease be over."""
     with store.writing() as connection:

@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from batchd.db.engine import Database
+from batchd.domain.queue import QueueLimits, QueueRules, Rate
 from batchd.store import queries
 from batchd.store.queries import RunFilter
+from batchd.store.schema import rate_starts, runs
 from tests.support.databases import open_database
 from tests.support.store_rows import (
     LONG_AGO,
@@ -100,7 +103,7 @@ def test_status_tells_the_living_from_the_dead(store: Database) -> None:
 
 
 def test_status_measures_what_waits(store: Database) -> None:
-    """Unserved fires, claimable runs, depths; a run held back by its running predecessor is not late."""
+    """Unserved fires, claimable runs, depths; what its running predecessor holds back is not late."""
     add_schedule(store, "late", next_run_at=LONG_AGO)
     add_schedule(store, "paused", next_run_at=LONG_AGO - timedelta(days=1), paused_at=LONG_AGO)
     add_run(store, "running", concurrency_key="nightly")
@@ -112,6 +115,30 @@ def test_status_measures_what_waits(store: Database) -> None:
     assert status.oldest_ready == LONG_AGO + timedelta(hours=1)
     (queue,) = status.queues
     assert (queue.queue, queue.ready, queue.later, queue.running) == ("default", 2, 1, 1)
+
+
+def test_a_run_before_a_full_queue_is_not_late(store: Database) -> None:
+    """Nor right after a place has become free: the next run is about to begin. A queue that stands still is late."""
+    running = add_run(store, "running", job=None, queue="mail")
+    add_run(store, job=None, queue="mail", available_at=LONG_AGO)
+    hour = timedelta(hours=1)
+    full = [
+        QueueLimits({"mail": QueueRules(max_running=1)}),
+        QueueLimits(concurrency={"mail": 1}),
+        QueueLimits({"mail": QueueRules(rate=Rate(2, hour))}),
+    ]
+    with store.writing() as connection:
+        until = store.dialect.now_plus(hour.total_seconds())
+        connection.execute(rate_starts.insert().values(name="queue:mail", count=2, counts_until=until))
+    late = [queries.store_status(store, limits).oldest_ready for limits in (QueueLimits(), *full)]
+    assert late == [LONG_AGO, None, None, None]
+    roomy = [QueueLimits({"mail": QueueRules(max_running=2, rate=Rate(3, hour))}), QueueLimits(concurrency={"mail": 2})]
+    assert {queries.store_status(store, limits).oldest_ready for limits in roomy} == {LONG_AGO}
+    for moment, said in ((datetime.now(UTC), None), (LONG_AGO, LONG_AGO)):
+        with store.writing() as connection:
+            ended = {"state": "succeeded", "finished_at": moment, "lease_until": None}
+            connection.execute(update(runs).where(runs.c.id == running).values(ended))
+        assert queries.store_status(store, full[0]).oldest_ready == said
 
 
 def test_status_counts_the_last_day(store: Database) -> None:

@@ -15,8 +15,6 @@ from batchd.db.staging import (
     TEMPORARY,
     Texts,
     block_of,
-    drop_staging,
-    lasting_staging,
     temporary_staging,
 )
 from tests.support.cleaning import execute, fetch
@@ -83,19 +81,6 @@ def test_a_temporary_staging_ends_with_its_transaction(database: Database) -> No
             assert connection.execute(select(func.count()).select_from(staging.table)).scalar_one() == 0
     with database.reading() as connection:
         assert TEMPORARY not in inspect(connection).get_table_names()
-
-
-def test_a_lasting_staging_keeps_its_rows_until_dropped(database: Database) -> None:
-    """Rows of an earlier transaction are there when the table is asked for again."""
-    for number in (1, 2):
-        with database.writing() as connection:
-            staging = lasting_staging(connection, "batchd_stage_7", ["a"])
-            staging.add(connection, block_of(database.dialect.name, [number], [("x",)]))
-    assert fetch(database, "SELECT batchd_position FROM batchd_stage_7 ORDER BY 1") == [1, 2]
-    with database.writing() as connection:
-        drop_staging(connection, "batchd_stage_7")
-        drop_staging(connection, "batchd_stage_7")
-        assert not inspect(connection).has_table("batchd_stage_7")
 
 
 def test_misfits_are_found_among_good_rows(database: Database) -> None:

@@ -177,7 +177,7 @@ _MISTAKES: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/api/v1/jobs/other", {}, 404, "not_found"),
     ("GET", "/api/v1/runs/99", {}, 404, "not_found"),
     ("GET", "/api/v1/runs/1e3", {}, 404, "not_found"),
-    ("GET", "/api/v1/runs/99999999999999999999", {}, 404, "not_found"),
+    ("GET", "/api/v1/runs/0000000000000000000199999999999999999999", {}, 404, "not_found"),
     ("GET", "/api/v1/runs/99/log", {}, 404, "not_found"),
     ("GET", "/api/v1/runs?limit=1000", {}, 422, "invalid"),
     ("GET", "/api/v1/runs?colour=red", {}, 422, "invalid"),

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from batchd.store.all_tables import all_tables
+from batchd.store.job_schema import checkpoint_metadata
+
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("batchd", "tests", "docs", "systemd", ".ci")
 _MOST_LINES = 400
@@ -57,3 +60,10 @@ def test_no_module_outgrows_a_screenful_of_ideas() -> None:
         if (lines := len(path.read_text().splitlines())) > _MOST_LINES
     ]
     assert long == []
+
+
+def test_the_page_that_explains_names_every_table() -> None:
+    """`docs/how-it-works.md` is where somebody with psql looks them up."""
+    named = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    tables = {*all_tables().tables, *checkpoint_metadata.tables}
+    assert [table for table in sorted(tables) if f"`{table}`" not in named] == []

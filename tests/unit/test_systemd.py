@@ -61,7 +61,7 @@ def test_what_is_handed_over_leaves_the_environment() -> None:
     }
     manager = take_over(environ)
     assert environ == {"PATH": "/bin"}
-    assert (manager.watchdog, manager.sockets, manager.notifier.is_heard) == (timedelta(seconds=3), (), True)
+    assert (manager.watchdog, manager.sockets) == (timedelta(seconds=3), ())
 
 
 @pytest.mark.parametrize("given", [{"WATCHDOG_PID": "1", "WATCHDOG_USEC": "5"}, {"WATCHDOG_USEC": "-5"}, {}])

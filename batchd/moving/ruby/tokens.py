@@ -40,7 +40,6 @@ class Lexer:
         self._source = source
         self._at = 0
         self._line = 1
-        self._depth_heredocs: list[str] = []
         self.comments: list[Token] = []
 
     def tokens(self) -> list[Token]:

@@ -41,7 +41,6 @@ _JOB_TYPES = {
     "runner": "cd :path && :bundle_command :runner_command -e :environment ':task' :output",
 }
 _KEY = re.compile(r":(\w+)")
-_TIME_OPTIONS = frozenset({"at", "roles", "mailto", "description"})
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import contextlib
 from batchd.telemetry.logs import get_logger
 from batchd.web.desk import Desk
 from batchd.web.exports.files import remove_old
+from batchd.web.going_on import going_on
 
 _EVERY_SECONDS = 600.0
 
@@ -19,8 +20,9 @@ async def keep_tidy(desk: Desk) -> None:
     while not desk.stopping.is_set():
         settings = desk.exports
         if settings is not None:
-            removed = await asyncio.to_thread(remove_old, settings.folder, settings.keep_for, desk.clock.now())
-            if removed:
-                log.info("exports.pruned", files=len(removed))
+            with going_on("exports"):
+                removed = await asyncio.to_thread(remove_old, settings.folder, settings.keep_for, desk.clock.now())
+                if removed:
+                    log.info("exports.pruned", files=len(removed))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(desk.stopping.wait(), _EVERY_SECONDS)

@@ -12,7 +12,7 @@ from batchd.db.engine import Database
 from batchd.domain.position import Position
 from batchd.store import feed, listeners, queries
 from batchd.store.queries import RunView
-from batchd.telemetry.logs import get_logger
+from batchd.web.going_on import going_on
 from batchd.web.live.feed_reader import FeedReader
 from batchd.web.live.frames import Frame, Wanted, frame_of
 from batchd.web.live.hub import Hub
@@ -25,8 +25,6 @@ _AT_ONCE = 4
 _MOST_CHANGES_BEHIND = 50_000
 _STOP_WITHIN = 2.0
 _WISH_EVERY_SECONDS = 60.0
-
-log = get_logger()
 
 T = TypeVar("T")
 
@@ -47,10 +45,8 @@ class Live:
         """Keep the store telling of runs that start, until the server stops; then let all listeners go."""
         self.start()
         while not await _is_set_within(stopping, _WISH_EVERY_SECONDS):  # the daemon wishes first, with its tables
-            try:
+            with going_on("feed-wish"):  # the wish lasts for days, and comes again
                 await asyncio.to_thread(listeners.wish_for_starts, self._store)
-            except Exception as error:  # noqa: BLE001 (a boundary: the wish lasts for days, and comes again)
-                log.warning("loop.failed", loop="feed-wish", failures=1, reason=str(error))
         await self.stop()
 
     def start(self) -> None:

@@ -72,6 +72,7 @@ def test_a_jobs_mutex_key_and_retention_are_in_its_definition(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("[queues.q]\nmax_runing = 5\n", "did you mean 'max_running'?"),
         ('[queues.q]\nrate = "5"\n', "is no rate; write"),
         ("[queues.q]\nrate = 5\n", "rate"),
         ("[queues.q]\nmax_running = 0\n", "max_running"),

@@ -30,7 +30,13 @@ def test_a_daemon_answers_for_its_own_config_alone(tmp_path: Path) -> None:
     server.start()
     path = folder / "control.sock"
     assert path.stat().st_mode & 0o777 == 0o660
-    for question in (b"nonsense\n", b"[]\n", b'{"command": "stop"}\n', b'{"command": "reload", "config": 3}\n'):
+    for question in (
+        b"nonsense\n",
+        b"[" * 100_000 + b"\n",
+        b"[]\n",
+        b'{"command": "stop"}\n',
+        b'{"command": "reload", "config": 3}\n',
+    ):
         with socket.socket(socket.AF_UNIX) as connection, address_of(path) as address:
             connection.connect(address)
             connection.sendall(question)
