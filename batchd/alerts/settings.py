@@ -29,7 +29,8 @@ class ChannelPlan:
 class AlertSettings:
     """`[alerts]` with what the jobs say. `policy` holds where nobody says otherwise; `pings` are by job.
 
-    `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never.
+    `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never. `site` is
+    how browsers reach the dashboard, without a slash at the end.
     """
 
     policy: AlertPolicy
@@ -45,6 +46,7 @@ class AlertSettings:
     keep_trying: timedelta
     keep_for: timedelta
     timezone: str
+    site: str | None = None
 
     def policy_of(self, job: str | None) -> AlertPolicy:
         """Return what holds for the job's runs, or for runs without a job."""

@@ -82,7 +82,7 @@ def test_a_scrape_tells_of_the_store_the_daemon_and_the_server(surface: Surface)
 
 
 def test_names_follow_the_rules_of_prometheus(surface_on_sqlite: Surface) -> None:
-    """One prefix, base units, `_total` on counters alone, help for each, no label that grows with the runs; promtool agrees."""
+    """One prefix, base units, `_total` on counters alone, help, no label that grows with the runs; promtool agrees."""
     surface = surface_on_sqlite
     surface.beat()
     add_schedule(surface.store)
