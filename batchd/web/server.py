@@ -80,8 +80,16 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
         desk.stopping.set()
         server.should_exit = True
 
+    def follow() -> None:
+        server.config.limit_concurrency = desk.settings.most_listeners + _SPARE_CONNECTIONS
+        desk.live.hub.most = desk.settings.most_listeners
+
+    def take_over() -> None:
+        reread(desk)
+        loop.call_soon_threadsafe(follow)
+
     def hear() -> None:
-        _hear(control, desk, reread)
+        _hear(control, take_over)
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(stop)
         # A loop that hangs would never notice.
@@ -102,12 +110,12 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
         desk.close()
 
 
-def _hear(control: socket.socket, desk: Desk, reread: Callable[[Desk], None]) -> None:
+def _hear(control: socket.socket, reread: Callable[[], None]) -> None:
     """Follow what the daemon says; return when the server is to end: it says so, or is gone."""
     with contextlib.suppress(OSError):
         while control.recv(_LONGEST_MESSAGE) == RELOAD:
             try:
-                reread(desk)
+                reread()
             except BatchdError as error:
                 log.warning("http.not_reloaded", reason=error.message)
             else:
