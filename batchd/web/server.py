@@ -18,11 +18,13 @@ from batchd.store import meta, web_requests
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
 from batchd.web.app import create_app
+from batchd.web.connection import Connection
 from batchd.web.desk import Desk
 from batchd.web.exports.upkeep import keep_tidy
 from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
+_MOVE_EVERY = timedelta(seconds=1)
 _LOOK_EVERY = timedelta(seconds=5)
 _TIDY_EVERY = timedelta(minutes=10)
 _LARGEST_HEADERS = 16_384
@@ -59,7 +61,7 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
         uvicorn.Config(
             Abortable(create_app(desk)),
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -98,7 +100,7 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    sides = (_watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
+    sides = (_move(desk), _watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
     loops = [asyncio.create_task(side) for side in sides]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
@@ -120,6 +122,13 @@ def _hear(control: socket.socket, reread: Callable[[], None]) -> None:
                 log.warning("http.not_reloaded", reason=error.message)
             else:
                 log.info("http.reloaded")
+
+
+async def _move(desk: Desk) -> None:
+    """Show the daemon again and again that this loop turns: it ends a server that hangs, and starts another one."""
+    while True:
+        desk.health.move()
+        await asyncio.sleep(_MOVE_EVERY.total_seconds())
 
 
 async def _watch_store(desk: Desk) -> None:
