@@ -59,6 +59,22 @@ def test_a_browser_signs_in_and_out(surface: Surface) -> None:
     assert surface.get("/api/v1/whoami", headers=browser).status_code == 401
 
 
+def test_a_token_is_no_cookie_and_a_cookie_no_token(surface_on_sqlite: Surface) -> None:
+    """Also right after each was good in its own place; another scheme than Bearer is none."""
+    browser = surface_on_sqlite.sign_in("operator")
+    name, _, session = browser["Cookie"].partition("=")
+    token = surface_on_sqlite.tokens["operator"]
+    for good in (browser, {"Authorization": f"bearer {token}"}):
+        assert surface_on_sqlite.get("/api/v1/whoami", headers=good).status_code == 200
+    for wrong in (
+        {"Cookie": f"{name}={token}"},
+        {"Authorization": f"Bearer {session}"},
+        {"Authorization": f"Basic {token}"},
+        {"Authorization": token},
+    ):
+        assert surface_on_sqlite.get("/api/v1/whoami", headers=wrong).status_code == 401, wrong
+
+
 @pytest.mark.parametrize(
     ("to", "lands"),
     [
