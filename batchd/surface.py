@@ -27,7 +27,7 @@ from batchd.config.source import ConfigSource
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
-from batchd.domain.surface import HttpSettings
+from batchd.domain.surface import HttpSettings, Listen, own_hosts
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs.contract import Kind
 from batchd.systemd import CREDENTIALS, HANDED_OVER, HandedSocket
@@ -173,7 +173,12 @@ class _Serving:
         desk.exports = config.exports
         desk.mask = Masker(config.secrets).masked
         if config.http is not None:
-            desk.settings = replace(config.http, listen=desk.settings.listen)
+            desk.settings = staying(desk.settings.listen, config.http)
+
+
+def staying(listen: Listen, after: HttpSettings) -> HttpSettings:
+    """Return the settings of a config that is taken over where the server listens already."""
+    return replace(after, listen=listen, hosts=after.hosts | own_hosts(listen))
 
 
 def _configure_logging(config: Config) -> None:

@@ -36,6 +36,7 @@ class Alerting(Leaseholders):
                     build(plan, around),
                     store_id=store_id,
                     keep_trying=settings.keep_trying,
+                    site=settings.site,
                     mask=around.mask,
                     clock=clock,
                     is_ping=is_ping,

@@ -23,7 +23,10 @@ class ChannelSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that a message tells: of an incident, of a run (a ping), or that the channel works (a test)."""
+    """One thing that a message tells: of an incident, of a run (a ping), or that the channel works (a test).
+
+    `link` is where the dashboard shows it, where the config says how browsers reach that.
+    """
 
     told: Told
     rule: str
@@ -36,6 +39,7 @@ class Entry:
     count: int
     opened_at: datetime | None
     closed_at: datetime | None
+    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from batchd.alerts.channel import Channel, Entry, Handover, Message, NotOurs, Undelivered
+from batchd.alerts.links import page_of
 from batchd.alerts.settings import ChannelPlan
 from batchd.clock import Clock
 from batchd.db.engine import Database
@@ -53,6 +54,7 @@ class Post:
         keep_trying: timedelta,
         mask: Callable[[str], str],
         clock: Clock,
+        site: str | None = None,
         is_ping: bool = False,
     ) -> None:
         self.plan = plan
@@ -62,6 +64,7 @@ class Post:
         self._keep_trying = keep_trying
         self._mask = mask
         self._clock = clock
+        self._site = site
         self._is_ping = is_ping
 
     def turn(self, held: HeldChannel) -> timedelta:
@@ -102,7 +105,7 @@ class Post:
             log.error("alert.dropped", channel=held.name, alerts=dropped, reason=why)
 
     def _send(self, held: HeldChannel, prepared: Prepared) -> None:
-        message = message_of(prepared, self._store_id())
+        message = message_of(prepared, self._store_id(), self._site)
         try:
             said = self._channel.send(message, Handover(frozenset(held.reached), lambda: self._confirm(held)))
         except NotOurs:
@@ -239,28 +242,30 @@ class PingLoop(Loop):
             self._busy.discard(name)
 
 
-def message_of(prepared: Prepared, store_id: str) -> Message:
+def message_of(prepared: Prepared, store_id: str, site: str | None = None) -> Message:
     """Return the message; made again from the same alerts it is the same."""
-    entries = tuple(_entry(each) for each in prepared.alerts)
+    entries = tuple(_entry(each, site) for each in prepared.alerts)
     return Message(prepared.id, store_id, max(each.created_at for each in prepared.alerts), entries)
 
 
-def _entry(alert: WaitingAlert) -> Entry:
+def _entry(alert: WaitingAlert, site: str | None) -> Entry:
     said = alert.payload
     details = dict(said.get("details") or {})
     details |= {name: said[name] for name in ("closing", "closing_run_id") if said.get(name)}
+    job, run_id = said.get("job"), said.get("run_id")
     return Entry(
         told=Told(alert.event),
         rule=str(said.get("rule") or ""),
         subject=str(said.get("subject") or ""),
-        job=said.get("job"),
-        run_id=said.get("run_id"),
+        job=job,
+        run_id=run_id,
         incident_id=alert.incident_id,
         summary=str(said.get("summary") or ""),
         details=details,
         count=int(said.get("count") or 1),
         opened_at=_moment(said.get("opened_at")),
         closed_at=_moment(said.get("closed_at")),
+        link=page_of(site, run_id=run_id, job=job, incident_id=alert.incident_id),
     )
 
 
@@ -268,8 +273,9 @@ def _moment(text: Any) -> datetime | None:
     return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
-def trial_message(clock: Clock, store_id: str) -> Message:
+def trial_message(clock: Clock, store_id: str, site: str | None = None) -> Message:
     """Return what `batchd alerts test` sends."""
     now = clock.now()
-    entry = Entry(Told.TEST, "", "batchd", None, None, None, "Nothing is wrong.", {}, 1, None, None)
+    link = page_of(site, run_id=None, job=None, incident_id=None)
+    entry = Entry(Told.TEST, "", "batchd", None, None, None, "Nothing is wrong.", {}, 1, None, None, link)
     return Message(uuid.uuid4().hex, store_id, now, (entry,))

@@ -47,7 +47,7 @@ def title(message: Message) -> str:
 
 
 def lines_of(entry: Entry) -> list[str]:
-    """Return what there is to say beyond the headline."""
+    """Return what there is to say beyond the headline; the link is left to whoever shows it."""
     lines = []
     if entry.summary:
         lines.append(_short(entry.summary))
@@ -66,7 +66,10 @@ def lines_of(entry: Entry) -> list[str]:
 def text(message: Message) -> str:
     """Return the whole message as plain text."""
     shown = message.entries[:_MOST_ENTRIES]
-    paragraphs = ["\n".join([headline(entry), *(f"  {line}" for line in lines_of(entry))]) for entry in shown]
+    paragraphs = [
+        "\n".join([headline(entry), *(f"  {line}" for line in (*lines_of(entry), *filter(None, [entry.link])))])
+        for entry in shown
+    ]
     left = len(message.entries) - len(shown)
     if left:
         paragraphs.append(f"… and {left} more; `batchd alerts` lists what is open")

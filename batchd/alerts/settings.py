@@ -29,8 +29,8 @@ class ChannelPlan:
 class AlertSettings:
     """`[alerts]` with what the jobs say. `policy` holds where nobody says otherwise; `pings` are by job.
 
-    `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never.
-    `limits` are what holds runs back on purpose.
+    `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never. `limits` are
+    what holds runs back on purpose. `site` is how browsers reach the dashboard, without a slash at the end.
     """
 
     policy: AlertPolicy
@@ -47,6 +47,7 @@ class AlertSettings:
     keep_for: timedelta
     timezone: str
     limits: QueueLimits = field(default_factory=QueueLimits)
+    site: str | None = None
 
     def policy_of(self, job: str | None) -> AlertPolicy:
         """Return what holds for the job's runs, or for runs without a job."""

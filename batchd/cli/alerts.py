@@ -201,7 +201,8 @@ def _tested(config: Config, name: str) -> str:
     around = Surroundings(config.mail, clock, Masker(config.secrets).text)
     with contextlib.chdir(config.folder):
         try:
-            return around.mask(build(plans[name], around).send(trial_message(clock, _store_id(config)), Handover()))
+            message = trial_message(clock, _store_id(config), config.alerts.site)
+            return around.mask(build(plans[name], around).send(message, Handover()))
         except Undelivered as error:
             raise AlertNotSent(f"channel {name!r}: {around.mask(error.message)}", hint=error.hint) from error
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from batchd.config.load import Config
 from batchd.config.problems import Problem
+from batchd.config.settings import HttpSection
 from batchd.db.engine import masked
 from batchd.domain.job import JobDefinition
 
@@ -29,6 +30,9 @@ _AT_ONCE = {
     "log": frozenset({"level", "format"}),
 }
 """The keys of these sections that a running daemon takes over."""
+
+_BUT_LISTEN = frozenset(HttpSection.model_fields) - {"listen"}
+"""Of `[http]`, where there was one and still is."""
 
 _NAMED_AT_ONCE = ("queues", "databases")
 """Sections with a table for each name, all of which a running daemon takes over."""
@@ -116,8 +120,8 @@ def _settings(before: Config, after: Config, *, at_once: bool) -> Iterator[str]:
         if section in _NAMED_AT_ONCE:
             if at_once:
                 yield from (f"{section}.{name}" for name in _different(old, new))
-        elif section in _AT_ONCE:
-            live = _AT_ONCE[section]
+        elif section in _AT_ONCE or (section == "http" and old is not None and new is not None):
+            live = _AT_ONCE.get(section, _BUT_LISTEN)
             names: Callable[[str], str] = _written(type(old))
             yield from (
                 f"{section}.{names(key)}"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from batchd.config.problems import Problems
 from batchd.config.settings import HttpSection
 from batchd.config.substitution import Substitution
-from batchd.domain.surface import LOCAL_HOSTS, HttpSettings, Listen, Tcp, UnixSocket, host_of, parse_listen
+from batchd.domain.surface import LOCAL_HOSTS, HttpSettings, Listen, Tcp, UnixSocket, host_of, own_hosts, parse_listen
 
-_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (named to be left out)
 _LONGEST_SOCKET_PATH = 107
 _SHORTEST_SECRET = 16
+_SITE = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+"""A host and a port, nobody's password: it stands in alerts and in what requests are compared with."""
 
 
 def read_http(
@@ -23,11 +25,9 @@ def read_http(
         return None
     listen = _listen(section, folder, problems)
     origin = _origin(section, problems)
-    hosts = {host_of(host) for host in section.hosts} | LOCAL_HOSTS
+    hosts = {host_of(host) for host in section.hosts} | LOCAL_HOSTS | own_hosts(listen)
     if origin is not None:
         hosts.add(host_of(urlsplit(origin).netloc))
-    if isinstance(listen, Tcp) and listen.host not in _WILDCARDS:
-        hosts.add(host_of(str(listen)))
     return HttpSettings(
         listen=listen,
         hosts=frozenset(hosts),
@@ -61,7 +61,13 @@ def _origin(section: HttpSection, problems: Problems) -> str | None:
     if section.public_url is None:
         return None
     parts = urlsplit(section.public_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+    if (
+        parts.scheme not in {"http", "https"}
+        or not _SITE.fullmatch(parts.netloc)
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.fragment
+    ):
         problems.add(("http", "public_url"), "must be the URL of a site, without a path: https://batch.example.com")
         return None
     return f"{parts.scheme}://{parts.netloc.lower()}"
@@ -85,5 +91,4 @@ def _cron_secret(section: HttpSection, outside: Substitution, problems: Problems
 def listening_on(text: str) -> HttpSettings:
     """Return settings for a place that the command line names; raises ValueError."""
     listen = parse_listen(text)
-    own = {host_of(str(listen))} if isinstance(listen, Tcp) and listen.host not in _WILDCARDS else set()
-    return HttpSettings(listen, hosts=LOCAL_HOSTS | own)
+    return HttpSettings(listen, hosts=LOCAL_HOSTS | own_hosts(listen))

@@ -6,7 +6,7 @@ import contextlib
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,8 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         settings.alerts, settings.daemon.timezone, outside, problems, has_mail=settings.mail is not None
     )
     alerts = alerting.read(said, {"default", *settings.queues}, settings.queue_limits())
+    if http is not None:
+        alerts = replace(alerts, site=http.public_origin)
     whole = [(job.definition, job.params) for job in complete]
     exports = read_exports(settings, state, folder, whole, jobs, problems)
     problems.raise_if_any()

@@ -40,6 +40,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[store]", settings.StoreSettings),
     ("[databases.NAME]", settings.DatabaseSection),
     ("[mail]", settings.MailSection),
+    ("[http]", settings.HttpSection),
     ("[exports]", exports.ExportsSection),
     ("[exports.sources.NAME]", exports.ExportSourceSection),
     ("[log]", settings.LogSettings),

@@ -150,7 +150,8 @@ class HttpSection(Section):
     )
     public_url: str | None = Field(
         None,
-        description='How browsers reach it through a proxy: "https://batch.example.com". Its host is answered for.',
+        description='How browsers reach it through a proxy: "https://batch.example.com". Its host is answered for, and '
+        "alerts carry links to the pages of what they tell.",
     )
     hosts: list[str] = Field(
         [],

@@ -14,6 +14,7 @@ from batchd.domain.queue import Rate
 
 _TCP = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^:\[\]/\s]*)):(?P<port>\d{1,5})")
 _LARGEST_PORT = 65_535
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (named to be left out)
 DEFAULT_RATE = Rate(6000, timedelta(minutes=1))
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -107,6 +108,13 @@ def parse_listen(text: str) -> Listen:
     if matched is None or int(matched["port"]) > _LARGEST_PORT or not (matched["v6"] or matched["host"]):
         raise ValueError('must be "HOST:PORT", "unix:/PATH" or "systemd"')
     return Tcp(matched["v6"] or matched["host"], int(matched["port"]))
+
+
+def own_hosts(listen: Listen) -> frozenset[str]:
+    """Return the name by which requests are addressed to where it listens; an address of all interfaces is no name."""
+    if not isinstance(listen, Tcp) or listen.host in _WILDCARDS:
+        return frozenset()
+    return frozenset({host_of(str(listen))})
 
 
 def host_of(header: str) -> str:

@@ -71,6 +71,9 @@ EVENTS: Mapping[str, EventSpec] = {
     "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
     "exports.pruned": EventSpec("{files} old files of exports are gone", "After `[exports] keep_for`."),
     "http.denied": EventSpec("refused: {reason}", "A request without the right; `route` is what it asked for."),
+    "http.hangs": EventSpec(
+        "the HTTP server (pid {pid}) has not moved for half a minute and is killed", "Another one starts: `http.died`."
+    ),
     "http.died": EventSpec(
         "the HTTP server ended (status {status}); it starts again in {again_in_s} s", "Runs are not touched by it."
     ),

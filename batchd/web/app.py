@@ -46,14 +46,14 @@ def all_endpoints() -> list[Endpoint]:
 
 def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlette:
     """Return the ASGI application on the desk; `routes` are all there are unless a test gives its own."""
-    limits = Limits(desk.settings.rate)
+    limits = Limits()
     door = _Door(desk, Gate(desk, limits), limits)
     app = Starlette(
         routes=[*_routes(all_endpoints() if routes is None else routes, door), *_static()],
         middleware=[
             Middleware(Headers),
-            Middleware(HostCheck, hosts=desk.settings.hosts),
-            Middleware(BodyLimit, largest=desk.settings.largest_body),
+            Middleware(HostCheck, settings=lambda: desk.settings),
+            Middleware(BodyLimit, settings=lambda: desk.settings),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -114,7 +114,7 @@ class _Door:
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
         address = address_of(request, self._desk.settings.trusted_proxies)
-        self._limits.check_rate(address, self._desk.clock.monotonic())
+        self._limits.check_rate(address, self._desk.settings.rate, self._desk.clock.monotonic())
         if endpoint.stream:
             return await self._served(request, endpoint, address)
         self._limits.begin()

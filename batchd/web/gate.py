@@ -35,7 +35,7 @@ class Gate:
     def __init__(self, desk: Desk, limits: Limits) -> None:
         self._desk = desk
         self._failures: Failures = limits.failures
-        self._remembered: dict[str, _Remembered] = {}
+        self._remembered: dict[tuple[Via, str], _Remembered] = {}
 
     @property
     def cookie(self) -> str:
@@ -75,17 +75,15 @@ class Gate:
 
     async def _by_token(self, header: str, access: Access, address: str) -> Principal:
         scheme, _, token = header.partition(" ")
-        token = token.strip()
-        known = self._recall(token)
+        token = token.strip() if scheme.lower() == _SCHEME else ""
+        known = self._recall(Via.TOKEN, token)
         if known is not None:
             return known
         self.check_failures(address)
         secret = self._desk.settings.cron_secret
-        if access is Access.CRON and secret is not None and scheme.lower() == _SCHEME and _is_same(token, secret):
+        if access is Access.CRON and secret is not None and _is_same(token, secret):
             return CRON
-        bearer: Bearer | None = None
-        if scheme.lower() == _SCHEME:
-            bearer = await self._desk.ask_store(tokens.bearer_of, token)
+        bearer: Bearer | None = await self._desk.ask_store(tokens.bearer_of, token) if token else None
         if bearer is None:
             raise self.failed(address)
         principal = Principal(bearer.name, bearer.role, Via.TOKEN, bearer.token_id)
@@ -94,7 +92,7 @@ class Gate:
         return principal
 
     async def _by_session(self, cookie: str) -> Principal:
-        known = self._recall(cookie)
+        known = self._recall(Via.SESSION, cookie)
         if known is not None:
             return known
         bearer = await self._desk.ask_store(tokens.bearer_of_session, cookie)
@@ -104,8 +102,9 @@ class Gate:
         self._remember(cookie, principal)
         return principal
 
-    def _recall(self, secret: str) -> Principal | None:
-        found = self._remembered.get(secret)
+    def _recall(self, via: Via, secret: str) -> Principal | None:
+        """Return who this is. A token in a cookie is nobody: what comes with a cookie may be another site's wish."""
+        found = self._remembered.get((via, secret))
         if found is None or found.until < self._desk.clock.monotonic():
             return None
         return found.principal
@@ -113,7 +112,9 @@ class Gate:
     def _remember(self, secret: str, principal: Principal) -> None:
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        self._remembered[secret] = _Remembered(principal, self._desk.clock.monotonic() + _REMEMBERED_SECONDS)
+        self._remembered[principal.via, secret] = _Remembered(
+            principal, self._desk.clock.monotonic() + _REMEMBERED_SECONDS
+        )
 
     def _refusal(self, principal: Principal, access: Access) -> Problem:
         if not principal.is_known:

@@ -36,6 +36,10 @@ class Health:
         """Note that the store has just answered."""
         self.store_answered_at = self._clock.monotonic()
 
+    def move(self) -> None:
+        """Show the daemon that this server moves."""
+        self._pulse.move()
+
     def beat(self) -> Beat:
         """Return what the daemon told last."""
         return self._pulse.read()

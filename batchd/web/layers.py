@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchd.domain.surface import host_of
+from batchd.domain.surface import HttpSettings, host_of
 from batchd.web.problems import Problem
 
 UNIX = "unix"
@@ -57,16 +57,16 @@ class Headers:
 class HostCheck:
     """Refuses requests that are addressed to another host: a name that somebody made point here (DNS rebinding)."""
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, settings: Callable[[], HttpSettings]) -> None:
         self._app = app
-        self._hosts = hosts
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 421."""
         if scope["type"] != "http":
             return  # no web sockets here
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) == 1 and host_of(hosts[0].decode("latin-1")) in self._hosts:
+        if len(hosts) == 1 and host_of(hosts[0].decode("latin-1")) in self._settings().hosts:
             await self._app(scope, receive, send)
             return
         problem = Problem(
@@ -81,15 +81,16 @@ class HostCheck:
 class BodyLimit:
     """Refuses bodies that are too large, by what they say and by what they are."""
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
+    def __init__(self, app: ASGIApp, settings: Callable[[], HttpSettings]) -> None:
         self._app = app
-        self._largest = largest
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 413."""
+        largest = self._settings().largest_body
         told = RequestHeaders(scope=scope).get("content-length", "0")
-        if not told.isdigit() or int(told[:20]) > self._largest:
-            await self._too_large().response()(scope, receive, send)
+        if not (told.isascii() and told.isdigit()) or int(told[:20]) > largest:
+            await _too_large(largest).response()(scope, receive, send)
             return
         seen = 0
 
@@ -97,16 +98,15 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._largest:
-                raise self._too_large()
+            if seen > largest:
+                raise _too_large(largest)
             return message
 
         await self._app(scope, receiving, send)
 
-    def _too_large(self) -> Problem:
-        return Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {self._largest} bytes here"
-        )
+
+def _too_large(largest: int) -> Problem:
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {largest} bytes here")
 
 
 def address_of(request: Request, trusted: frozenset[str]) -> str:

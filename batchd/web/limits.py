@@ -22,6 +22,7 @@ class Buckets:
     """A token bucket for each source: as many at once as the rate allows in its period, refilled evenly."""
 
     def __init__(self, rate: Rate) -> None:
+        self.rate = rate
         self._most = float(rate.count)
         self._per_second = rate.count / rate.period.total_seconds()
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -64,13 +65,15 @@ class Failures:
 class Limits:
     """All limits of one server. For its event loop."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self) -> None:
         self.failures = Failures()
-        self._buckets = Buckets(rate)
+        self._buckets: Buckets | None = None
         self._at_work = 0
 
-    def check_rate(self, source: str, now: float) -> None:
-        """Raise Problem 429 when the source has asked too much."""
+    def check_rate(self, source: str, rate: Rate, now: float) -> None:
+        """Raise Problem 429 when the source has asked too much; another rate than before counts from here on."""
+        if self._buckets is None or self._buckets.rate != rate:
+            self._buckets = Buckets(rate)
         wait = self._buckets.take(source, now)
         if wait:
             raise too_many(wait, "too many requests")

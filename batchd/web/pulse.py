@@ -1,7 +1,8 @@
 """What the daemon says about itself through shared memory: it can be read while the daemon is stopped or hangs.
 
-The daemon's main thread writes once a second; moments are those of `SystemClock.monotonic`, which all processes of the
-machine share. A reader that finds an old `written_at` knows that the rest is old as well.
+The daemon's main thread writes once a second, and the server counts up a number beside it. Moments are those of
+`SystemClock.monotonic`, which all processes of the machine share. A reader that finds an old `written_at` knows that
+the rest is old as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from batchd.domain.surface import Phase
 
 _LAYOUT = struct.Struct("<Qddd")
+_SERVED = struct.Struct("<Q")
+_SERVED_AT = 64
 _SIZE = 4096
 
 
@@ -28,7 +31,7 @@ class Beat:
 
 
 class Pulse:
-    """A page of memory that the daemon writes and the server reads."""
+    """A page of memory that both processes share; each writes its own part of it."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = os.memfd_create("batchd-pulse") if descriptor is None else descriptor
@@ -51,3 +54,11 @@ class Pulse:
         """Return the last beat."""
         phase, *moments = _LAYOUT.unpack_from(self._memory, 0)
         return Beat(Phase(phase), *moments)
+
+    def move(self) -> None:
+        """Show that the server moves; for its event loop."""
+        _SERVED.pack_into(self._memory, _SERVED_AT, (self.served() + 1) % 2**64)
+
+    def served(self) -> int:
+        """Return the number that the server counts up."""
+        return int(_SERVED.unpack_from(self._memory, _SERVED_AT)[0])

@@ -18,12 +18,14 @@ from batchd.store import meta, web_requests
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
 from batchd.web.app import create_app
+from batchd.web.connection import Connection
 from batchd.web.desk import Desk
 from batchd.web.exports.upkeep import keep_tidy
 from batchd.web.going_on import going_on
 from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
+_MOVE_EVERY = timedelta(seconds=1)
 _LOOK_EVERY = timedelta(seconds=5)
 _TIDY_EVERY = timedelta(minutes=10)
 _LARGEST_HEADERS = 16_384
@@ -60,7 +62,7 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
         uvicorn.Config(
             Abortable(create_app(desk)),
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -81,8 +83,16 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
         desk.stopping.set()
         server.should_exit = True
 
+    def follow() -> None:
+        server.config.limit_concurrency = desk.settings.most_listeners + _SPARE_CONNECTIONS
+        desk.live.hub.most = desk.settings.most_listeners
+
+    def take_over() -> None:
+        reread(desk)
+        loop.call_soon_threadsafe(follow)
+
     def hear() -> None:
-        _hear(control, desk, reread)
+        _hear(control, take_over)
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(stop)
         # A loop that hangs would never notice.
@@ -91,7 +101,7 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    sides = (_watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
+    sides = (_move(desk), _watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
     loops = [asyncio.create_task(side) for side in sides]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
@@ -103,16 +113,23 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
         desk.close()
 
 
-def _hear(control: socket.socket, desk: Desk, reread: Callable[[Desk], None]) -> None:
+def _hear(control: socket.socket, reread: Callable[[], None]) -> None:
     """Follow what the daemon says; return when the server is to end: it says so, or is gone."""
     with contextlib.suppress(OSError):
         while control.recv(_LONGEST_MESSAGE) == RELOAD:
             try:
-                reread(desk)
+                reread()
             except BatchdError as error:
                 log.warning("http.not_reloaded", reason=error.message)
             else:
                 log.info("http.reloaded")
+
+
+async def _move(desk: Desk) -> None:
+    """Show the daemon again and again that this loop turns: it ends a server that hangs, and starts another one."""
+    while True:
+        desk.health.move()
+        await asyncio.sleep(_MOVE_EVERY.total_seconds())
 
 
 async def _watch_store(desk: Desk) -> None:

@@ -1,5 +1,7 @@
 """The daemon's side of the HTTP surface: starts the server, answers its questions, tells it how the daemon is.
 
+A server that has died, or shows for half a minute that it does not move, is replaced.
+
 The first server is forked, before the daemon has threads: it has the config as the daemon read it, without a secret in
 a command line, and shares the pages of everything that both have imported. A later one, when that has died, is a
 program that is executed (`again`) and reads the config file: a fork is not safe any more then. Imports nothing of the
@@ -26,6 +28,7 @@ from batchd.domain.surface import Listen, Phase
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
 from batchd.web.pulse import Beat, Pulse
+from batchd.web.silence import Silence
 from batchd.web.sockets import remove_socket
 
 RELOAD = b"reload"
@@ -179,7 +182,8 @@ class Supervisor:
                     break
 
     def _answer_until(self, ending: int) -> None:
-        """Answer questions until the server is over, or the daemon stops."""
+        """Answer questions until the server is over, or the daemon stops; end a server that hangs."""
+        silence = Silence(self._pulse.served(), self._clock.monotonic())
         assert self._questions is not None
         poll = select.poll()
         poll.register(ending, select.POLLIN)
@@ -190,6 +194,9 @@ class Supervisor:
                 return
             if self._questions.fileno() in ready:
                 self._answer(self._questions)
+            if silence.is_too_long(self._pulse.served(), self._clock.monotonic()):
+                log.error("http.hangs", pid=self._pid)
+                signal.pidfd_send_signal(ending, signal.SIGKILL)
 
     def _answer(self, questions: socket.socket) -> None:
         """Send what was counted as a file in memory: however large it is, the answer is one small message."""

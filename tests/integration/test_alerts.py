@@ -187,6 +187,31 @@ def test_a_success_of_an_older_run_closes_nothing(store: Database) -> None:
     assert {each.rule for each in incidents.open_incidents(store)} == {"failed", "first_failure"}
 
 
+def test_a_run_that_is_not_understood_is_told_and_closed_by_a_success(store: Database) -> None:
+    """Of the job, and of runs without one; the run's page is in it, where browsers reach one."""
+    fresh_schedule(store)
+    judge, sink = detector(store), Sink()
+    ops = post(store, sink, site="https://batch.example.com")
+    run_id = add_run(store, "quarantined", job="nightly")
+    orphan = add_run(store, "quarantined", job=None)
+    happen(store, run_id, "quarantined", event="run.quarantined")
+    happen(store, orphan, "quarantined", None, event="run.quarantined")
+    turn(judge)
+    deliver(store, ops)
+    assert sorted(sink.told) == [("quarantined", "opened")] * 2
+    entries = sink.messages[0].entries
+    assert {entry.subject: entry.link for entry in entries} == {
+        "nightly": f"https://batch.example.com/runs/{run_id}",
+        "cleanup": f"https://batch.example.com/runs/{orphan}",
+    }
+    assert {entry.job for entry in entries} == {"nightly", None}
+    ended(store, "succeeded")
+    turn(judge)
+    deliver(store, ops)
+    assert sink.told[2:] == [("quarantined", "recovered")]
+    assert [each.subject for each in incidents.open_incidents(store)] == ["cleanup"]
+
+
 def test_a_run_that_is_put_away_by_hand_closes_its_incident_in_silence(store: Database) -> None:
     """`batchd discard`: nobody is told that it is well."""
     fresh_schedule(store)

@@ -10,7 +10,7 @@ import pytest
 from batchd.web.app import all_endpoints
 from batchd.web.call import Endpoint
 from batchd.web.principal import Access
-from tests.support.web import Surface
+from tests.support.web import SAME_ORIGIN, Surface
 
 
 def _address(endpoint: Endpoint) -> str:
@@ -29,7 +29,8 @@ def test_no_route_opens_without_a_token_or_with_a_wrong_one(surface: Surface) ->
             answer = surface.request(endpoint.method, _address(endpoint), as_=as_)
             said = f"{endpoint.method} {endpoint.path} as {as_}: {answer.status_code}"
             if endpoint.page and as_ is None and endpoint.method == "GET":
-                assert (answer.status_code, answer.headers["location"]) == (303, "/login"), said
+                assert answer.status_code == 303, said
+                assert re.fullmatch(r"/login(\?to=%2F[a-z].*)?", answer.headers["location"]), said
             else:
                 assert answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}, said
         surface.forget_failures()
@@ -56,6 +57,55 @@ def test_a_browser_signs_in_and_out(surface: Surface) -> None:
     }
     assert surface.post("/logout", headers=browser).status_code == 303
     assert surface.get("/api/v1/whoami", headers=browser).status_code == 401
+
+
+def test_a_token_is_no_cookie_and_a_cookie_no_token(surface_on_sqlite: Surface) -> None:
+    """Also right after each was good in its own place; another scheme than Bearer is none."""
+    browser = surface_on_sqlite.sign_in("operator")
+    name, _, session = browser["Cookie"].partition("=")
+    token = surface_on_sqlite.tokens["operator"]
+    for good in (browser, {"Authorization": f"bearer {token}"}):
+        assert surface_on_sqlite.get("/api/v1/whoami", headers=good).status_code == 200
+    for wrong in (
+        {"Cookie": f"{name}={token}"},
+        {"Authorization": f"Bearer {session}"},
+        {"Authorization": f"Basic {token}"},
+        {"Authorization": token},
+    ):
+        assert surface_on_sqlite.get("/api/v1/whoami", headers=wrong).status_code == 401, wrong
+
+
+@pytest.mark.parametrize(
+    ("to", "lands"),
+    [
+        ("/runs?state=failed&job=a%2Fb", "/runs?state=failed&job=a%2Fb"),
+        ("/login?to=/login", "/"),
+        *(
+            (foreign, "/")
+            for foreign in ("https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example")
+        ),
+        *((foreign, "/") for foreign in ("javascript:alert(1)", "/a\r\nSet-Cookie: a=b", "")),
+    ],
+)
+def test_signing_in_leads_to_the_page_that_was_wanted_and_to_no_other_site(
+    surface_on_sqlite: Surface, to: str, lands: str
+) -> None:
+    """Whether signed in just now, or before; a wrong token loses no way."""
+    form = {"token": surface_on_sqlite.tokens["viewer"], "to": to}
+    answer = surface_on_sqlite.post("/login", data=form, headers=SAME_ORIGIN)
+    assert (answer.status_code, answer.headers["location"]) == (303, lands)
+    known = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+    assert surface_on_sqlite.get("/login", params={"to": to}, headers=known).headers["location"] == lands
+    again = surface_on_sqlite.post("/login", data={"token": "wrong", "to": to}, headers=SAME_ORIGIN).text
+    assert ('name="to"' in again) is (lands != "/")
+
+
+def test_a_link_on_another_site_finds_whoever_is_signed_in(surface_on_sqlite: Surface) -> None:
+    """Its request has no strict cookie: a page of ours asks once more, and that one has it."""
+    answer = surface_on_sqlite.get("/runs/42", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 401
+    assert 'http-equiv="refresh" content="0; url=/login?to=%2Fruns%2F42"' in answer.text
+    assert surface_on_sqlite.get("/runs/42").headers["location"] == "/login?to=%2Fruns%2F42"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "localhost@evil"])

@@ -12,6 +12,7 @@ from batchd.domain.surface import Phase
 from batchd.store.gauges import GaugeReader
 from batchd.telemetry.meters import OTHER, Meters
 from batchd.web.health import STALE
+from tests.support import promtool
 from tests.support.store_rows import LONG_AGO, add_run, add_schedule, add_worker
 from tests.support.web import Surface, opened_surface
 
@@ -45,7 +46,7 @@ def _counted() -> dict[str, object]:
 
 
 def test_a_scrape_tells_of_the_store_the_daemon_and_the_server(surface: Surface) -> None:
-    """Values from all three sources, with names and units as Prometheus wants them (`promtool check metrics`)."""
+    """Values from all three sources, with the values that they should have."""
     add_schedule(surface.store)
     add_schedule(surface.store, "idle", paused_at=LONG_AGO)
     add_worker(surface.store)
@@ -81,12 +82,15 @@ def test_a_scrape_tells_of_the_store_the_daemon_and_the_server(surface: Surface)
 
 
 def test_names_follow_the_rules_of_prometheus(surface_on_sqlite: Surface) -> None:
-    """One prefix, base units, `_total` on counters alone, help for each, no label that grows with the runs."""
+    """One prefix, base units, `_total` on counters alone, help, no label that grows with the runs; promtool agrees."""
     surface = surface_on_sqlite
     surface.beat()
     add_schedule(surface.store)
     surface.daemon.answer = _counted()
-    families = list(text_string_to_metric_families(surface.get("/metrics", as_="metrics").text))
+    add_run(surface.store, "failed", started_at=LONG_AGO, finished_at=LONG_AGO + timedelta(minutes=5))
+    text = surface.get("/metrics", as_="metrics").text
+    assert promtool.complaints("metrics", given=text) == ""
+    families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     for family in families:
         assert _NAME.fullmatch(family.name), family.name

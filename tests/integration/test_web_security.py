@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -101,6 +102,21 @@ def test_no_address_asks_more_than_its_share(site: Surface) -> None:
     assert [buckets.take("a", 0.0), buckets.take("a", 0.0), buckets.take("b", 0.0)] == [0, 0, 0]
     assert buckets.take("a", 0.0) == 5.0
     assert buckets.take("a", 5.0) == 0
+
+
+def test_a_reloaded_config_holds_for_the_next_request(site: Surface) -> None:
+    """Hosts, the size of a body, the rate: the server goes on, with others."""
+    named = {"Host": "batch.example.com"}
+    with opened_surface(site.store, name="reloaded") as reloaded:
+        assert reloaded.get("/healthz", headers=named).status_code == 421
+        assert reloaded.post(_PAUSE, as_="operator", json={}).status_code == 200
+        hosts = reloaded.settings.hosts | {"batch.example.com"}
+        reloaded.desk.settings = replace(
+            reloaded.settings, hosts=hosts, largest_body=1, rate=Rate(2, timedelta(minutes=1))
+        )
+        assert reloaded.get("/healthz", headers=named).status_code == 200
+        assert reloaded.post(_PAUSE, as_="operator", json={}).status_code == 413
+        assert [reloaded.get("/healthz").status_code for _ in range(2)] == [200, 429]
 
 
 def test_an_address_behind_a_proxy_is_believed_only_of_a_trusted_one(site: Surface) -> None:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.domain.position import parse_position
+from batchd.web.connection import Connection
 from batchd.web.live.event_stream import EventStream, Story, StreamTimes
 from batchd.web.live.frames import Wanted
 from batchd.web.live.live import Live
@@ -91,7 +92,9 @@ def serving(
         yield
 
     app = Starlette(routes=[Route("/events", all_events), Route("/runs/{id}/events", run_events)], lifespan=lifespan)
-    config = uvicorn.Config(Abortable(app), log_level="warning", timeout_graceful_shutdown=3, lifespan="on")
+    config = uvicorn.Config(
+        Abortable(app), http=Connection, log_level="warning", timeout_graceful_shutdown=3, lifespan="on"
+    )
     server = _Server(config, live)
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL)

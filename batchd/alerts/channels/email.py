@@ -97,6 +97,8 @@ def _html(message: Message) -> str:
 def _entry_html(entry: Entry) -> str:
     color = _COLORS.get(entry.told, _WRONG)
     lines = "".join(f'<div style="overflow-wrap:anywhere">{escape(line)}</div>' for line in lines_of(entry))
+    if entry.link is not None:
+        lines += f'<div style="overflow-wrap:anywhere"><a href="{escape(entry.link)}">{escape(entry.link)}</a></div>'
     return (
         f'<div style="border-left:4px solid {color};padding:4px 12px;margin:0 0 16px">'
         f'<div style="font-weight:600;color:{color}">{escape(headline(entry))}</div>{lines}</div>'

@@ -118,6 +118,7 @@ def json_body(message: Message) -> dict[str, Any]:
                 "count": entry.count,
                 "opened_at": _moment(entry.opened_at),
                 "closed_at": _moment(entry.closed_at),
+                "url": entry.link,
             }
             for entry in message.entries
         ],
@@ -148,7 +149,10 @@ def teams_body(message: Message) -> dict[str, Any]:
         color = {Told.RECOVERED: "Good", Told.TEST: "Default"}.get(entry.told, "Attention")
         body.append({"type": "TextBlock", "weight": "Bolder", "wrap": True, "color": color, "text": headline(entry)})
         body += [{"type": "TextBlock", "wrap": True, "spacing": "None", "text": line} for line in lines_of(entry)]
-    card = {
+        if entry.link is not None:
+            opening = {"type": "Action.OpenUrl", "title": "Open", "url": entry.link}
+            body.append({"type": "ActionSet", "actions": [opening]})
+    card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
@@ -165,6 +169,7 @@ def discord_body(message: Message) -> dict[str, Any]:
             "title": headline(entry)[:250],
             "description": "\n".join(lines_of(entry))[:_DISCORD_TEXT],
             "color": {Told.RECOVERED: _GREEN, Told.TEST: _GREY}.get(entry.told, _RED),
+            **({} if entry.link is None else {"url": entry.link}),
         }
         for entry in message.entries[:3]
     ]
@@ -181,7 +186,8 @@ _BODIES = {
 
 def _slack_entry(entry: Entry) -> str:
     sign = {Told.RECOVERED: ":white_check_mark:", Told.TEST: ":wave:"}.get(entry.told, ":red_circle:")
-    return "\n".join([f"{sign} *{_slack(headline(entry))}*", *(_slack(line) for line in lines_of(entry))])
+    link = [] if entry.link is None else [f"<{_slack(entry.link)}|Open>"]  # first: what is too long loses its end
+    return "\n".join([f"{sign} *{_slack(headline(entry))}*", *link, *(_slack(line) for line in lines_of(entry))])
 
 
 def _slack(written: str) -> str:

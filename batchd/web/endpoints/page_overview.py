@@ -16,6 +16,7 @@ from batchd.web.charts.strip import strip
 from batchd.web.pages.rendering import page, rendered
 from batchd.web.pages.strip_view import StripView, past_hours
 from batchd.web.pages.timeline_view import hour_marks, tracks
+from batchd.web.pages.way_back import wanted_page
 from batchd.web.principal import Access
 
 _MOST_INCIDENTS = 5
@@ -52,9 +53,10 @@ async def show_overview(call: Call) -> Response:
 
 async def show_sign_in(call: Call) -> Response:
     """Show the form that takes a token; whoever is signed in goes on."""
+    wanted = wanted_page(call.request.query_params.get("to", "/"))
     if call.principal.may(Access.VIEWER):
-        return call.redirect("/")
-    return rendered(call, "sign_in.html", HTTPStatus.OK, problem=None)
+        return call.redirect(wanted)
+    return rendered(call, "sign_in.html", HTTPStatus.OK, problem=None, to=wanted)
 
 
 def routes() -> list[Endpoint]:

@@ -8,21 +8,25 @@ from batchd.domain.access import Role
 from batchd.store import tokens
 from batchd.store.audit import Actor
 from batchd.web.call import Call, Document, Endpoint
+from batchd.web.pages.way_back import wanted_page
 from batchd.web.principal import Access, Via
 from batchd.web.shapes import Who
 
 
 async def sign_in(call: Call) -> Response:
-    """Begin a session with the form's `token`, and go to the overview; a token for /metrics alone opens no page."""
+    """Begin a session with the form's `token`, and go `to` the page; a token for /metrics alone opens no page."""
     gate = call.request.app.state.gate
-    text = (await call.form()).get("token", "").strip()
+    form = await call.form()
+    text, wanted = form.get("token", "").strip(), wanted_page(form.get("to", "/"))
     gate.check_failures(call.address)
     bearer = await call.store(tokens.bearer_of, text)
     if bearer is None or bearer.role is Role.METRICS:
-        raise gate.failed(call.address)
+        problem = gate.failed(call.address)
+        problem.extra["to"] = wanted
+        raise problem
     by = Actor(bearer.name, Via.SESSION.value, call.address)
     secret = await call.store(tokens.begin_session, bearer, call.desk.settings.session_length, by)
-    answer = call.redirect("/")
+    answer = call.redirect(wanted)
     answer.set_cookie(
         gate.cookie,
         secret,

@@ -21,6 +21,7 @@ from batchd.errors import BatchdError
 from batchd.store import incidents
 from batchd.store.run_lists import ListFilter, count_runs
 from batchd.web.call import Call
+from batchd.web.pages.way_back import sign_in_path
 from batchd.web.pages.words import FILTERS
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
@@ -104,13 +105,25 @@ def problem_page(path: str, request: Request, problem: Problem) -> Response:
     if path == "/login" and problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}:
         wrong = problem.status is HTTPStatus.UNAUTHORIZED
         said = "This token is not valid." if wrong else "Too many tries. Wait a minute."
-        return _as_page("sign_in.html", problem, {"problem": said})
+        return _as_page("sign_in.html", problem, {"problem": said, "to": problem.extra.get("to", "/")})
     is_program = "authorization" in request.headers
     if problem.status is HTTPStatus.UNAUTHORIZED and request.method in {"GET", "HEAD"} and not is_program:
-        return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
+        return _to_sign_in(request, problem)
     said = problem.detail[:1].upper() + problem.detail[1:]
     values = {"title": problem.status.phrase, "detail": f"{said}.", "hint": problem.hint}
     return _as_page("problem.html", problem, values)
+
+
+def _to_sign_in(request: Request, problem: Problem) -> Response:
+    """Send the browser to the form.
+
+    To a link on somebody else's site it answers without the cookie, which is `SameSite=Strict`: whoever is signed in
+    seems not to be. What it asks for from a page of ours has the cookie again.
+    """
+    there = sign_in_path(request.url.path, request.url.query)
+    if request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+        return _as_page("passing_by.html", problem, {"there": there})
+    return RedirectResponse(there, HTTPStatus.SEE_OTHER)
 
 
 def _as_page(template: str, problem: Problem, values: Mapping[str, Any]) -> Response:

@@ -15,6 +15,7 @@ from batchd.alerts.catalog import channel_types
 from batchd.alerts.channel import Entry, Message
 from batchd.alerts.channels.ping import PingSettings, url_for
 from batchd.alerts.channels.webhook import discord_body, json_body, signed_headers, slack_body, teams_body
+from batchd.alerts.links import page_of
 from batchd.alerts.message_text import text, title
 from batchd.domain.alert import Told
 
@@ -87,6 +88,31 @@ def test_the_forms_hold_what_happened() -> None:
     card = teams_body(message(entry(Told.RECOVERED)))["attachments"][0]["content"]
     assert card["body"][1]["text"] == "recovered: nightly failed"
     assert discord_body(message())["embeds"][0]["title"] == "nightly failed"
+
+
+def test_whoever_reads_is_led_to_the_page() -> None:
+    """In each form, as a link and not as words; without a public URL there is none."""
+    link = page_of("https://batch.example.com", run_id=42, job="nightly", incident_id=7)
+    told = message(entry(link=link))
+    assert link == "https://batch.example.com/runs/42"
+    assert f"\n  {link}\n" in text(told)
+    assert json_body(told)["alerts"][0]["url"] == link
+    assert f"<{link}|Open>" in slack_body(told)["blocks"][0]["text"]["text"]
+    assert discord_body(told)["embeds"][0]["url"] == link
+    card = teams_body(told)["attachments"][0]["content"]["body"]
+    assert card[-1]["actions"][0] == {"type": "Action.OpenUrl", "title": "Open", "url": link}
+    assert "Open" not in str(slack_body(message()))
+    assert "url" not in discord_body(message())["embeds"][0]
+
+
+def test_a_link_leads_to_the_run_the_job_or_the_incident() -> None:
+    """Whatever of them there is, first the run; a job's name cannot lead elsewhere."""
+    site = "https://b.example"
+    assert page_of(site, run_id=None, job="a/../b?<x>", incident_id=7) == f"{site}/jobs/a%2F..%2Fb%3F%3Cx%3E"
+    of_incident = f"{site}/incidents?which=all&before=8#incident-7"
+    assert page_of(site, run_id=None, job=None, incident_id=7) == of_incident
+    assert page_of(site, run_id=None, job=None, incident_id=None) == f"{site}/"
+    assert page_of(None, run_id=42, job=None, incident_id=None) is None
 
 
 def test_many_things_are_one_message_with_a_title_that_counts() -> None:

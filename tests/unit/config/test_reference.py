@@ -9,6 +9,7 @@ import pytest
 import batchd
 from batchd.config.load import load_config
 from batchd.config.reference import reference_markdown
+from batchd.config.settings import Settings
 from batchd.jobs.catalog import kinds
 
 _CHECKOUT = Path(batchd.__file__).parent.parent
@@ -18,6 +19,12 @@ def test_the_reference_is_generated_from_the_models() -> None:
     """Write it again after a change: `python -m batchd.config.reference > docs/configuration.md`."""
     page = (_CHECKOUT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference_markdown(kinds())
+
+
+def test_the_reference_has_every_section() -> None:
+    """Also a new one: whoever looks a key up looks here."""
+    titles = {part.partition("`")[0] for part in reference_markdown({}).split("\n## `[")[1:]}
+    assert {title.rstrip("]").partition(".")[0].partition("]")[0] for title in titles} >= {*Settings.model_fields}
 
 
 def test_the_example_config_is_right_as_it_stands() -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from tests.support import promtool
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "systemd" / "prometheus" / "batchd.rules.yml"
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (a part of Prometheus)")
 def test_prometheus_understands_the_rules() -> None:
     """As promtool, which comes with it, says."""
-    done = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert promtool.complaints("rules", "--lint=all", "--lint-fatal", str(RULES)) == ""
 
 
 def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:
