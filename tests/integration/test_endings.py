@@ -33,7 +33,7 @@ NOT_UTF8 = b"caf\xe9.csv".decode("utf-8", "surrogateescape")
 @pytest.fixture(params=["sqlite_url", "postgres_url"])
 def store(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated store."""
-    opened = open_database(request.getfixturevalue(request.param))
+    opened = open_database(request.getfixturevalue(request.param), is_store=True)
     migrate(opened)
     yield opened
     opened.close()
@@ -142,6 +142,13 @@ NONSENSE = {
     "unknown": {"kind": "no such kind"},
 }
 
+EDITED = {
+    "always": "available_at = '-infinity', scheduled_for = 'infinity'",
+    "full fence": "fence = 9223372036854775807",
+    "full attempt": "attempt = 2147483647",
+}
+"""What only the database can write. SQLite has no such moments, and its numbers have no such ends."""
+
 
 def test_rows_of_nonsense_stop_nobody(store: Database) -> None:
     """Rows that somebody wrote by hand end somehow, each by itself, while the others run and every thread lives."""
@@ -159,6 +166,13 @@ def test_rows_of_nonsense_stop_nobody(store: Database) -> None:
                     connection.execute(
                         update(runs).where(runs.c.id == odd[name]).values(available_at=store.dialect.now())
                     )
+        for name, change in EDITED.items():
+            if store.dialect.name == "sqlite" and "infinity" in change:
+                continue
+            odd[name] = queue(store, "fail", available_at=store.dialect.now_plus(3600), priority=9)
+            with store.writing() as connection:
+                connection.execute(update(runs).where(runs.c.id == odd[name]).values(available_at=store.dialect.now()))
+                connection.execute(text(f"UPDATE batchd_runs SET {change} WHERE id = {odd[name]}"))
         good = queue(store, "work")
         wait_for_state(store, good, RunState.SUCCEEDED)
         states = {}
@@ -170,6 +184,8 @@ def test_rows_of_nonsense_stop_nobody(store: Database) -> None:
     expected = dict.fromkeys(odd, RunState.FAILED) | dict.fromkeys(
         {"params", "timeout", "unknown", "json", "text"} & odd.keys(), RunState.QUARANTINED
     )
+    if store.dialect.name == "postgresql":
+        expected |= dict.fromkeys({"full fence", "full attempt"}, RunState.QUARANTINED)
     assert states == expected
 
 
