@@ -19,7 +19,7 @@ from batchd.jobs.contract import JobContext
 from batchd.store import control
 from batchd.store.log_lines import LineBuffer, write
 from batchd.store.migrate import migrate
-from batchd.store.schema import log_lines, runs
+from batchd.store.schema import log_lines, runs, workers
 from tests.support.databases import open_database
 from tests.support.engine_room import engine_room
 from tests.support.store_reading import detail_of, wait_for_state
@@ -322,3 +322,32 @@ def test_many_runs_past_their_start_deadline_hold_nobody_up(store: Database) -> 
         with store.reading() as connection:
             states = connection.execute(select(runs.c.state).distinct()).scalars().all()
     assert sorted(states) == ["missed", "succeeded"]
+
+
+def test_a_run_that_another_daemon_lost_goes_on_beside_the_attempt_that_hangs_here(store: Database) -> None:
+    """An attempt that heeds no stop must not keep its own daemon from taking the run back from one that died since.
+
+    Meanwhile somebody has deleted the daemon's own row: the next heartbeat writes it anew.
+    """
+    hung, begun = threading.Event(), []
+
+    def run(_context: JobContext) -> dict[str, Any]:
+        begun.append(len(begun))
+        if len(begun) == 1:
+            assert hung.wait(60)
+        return {"time": len(begun)}
+
+    with engine_room(store, {"work": run}, lease_seconds=2) as engine:
+        run_id = queue(store, "work")
+        wait_until(lambda: begun, what="the attempt that hangs")
+        with store.writing() as connection:
+            connection.execute(workers.delete())
+            taken = {"fence": 2, "worker": "died", "lease_until": store.dialect.now_plus(-1)}
+            connection.execute(update(runs).where(runs.c.id == run_id).values(taken))
+        found = wait_for_state(store, run_id, RunState.SUCCEEDED, seconds=30)
+        assert found.run.result == {"time": 2}
+        hung.set()
+        wait_until(lambda: not engine.active(), what="the end of the attempt that hung")
+        with store.reading() as connection:
+            assert len(connection.execute(select(workers)).all()) == 1
+    assert run_row(store, run_id)["fence"] == 3
