@@ -211,7 +211,8 @@ class Engine:
     def _setup_of(self, config: EngineConfig) -> Setup:
         around = Surroundings(self._store, self._store_id, config.databases, self._clock, config.mask, config.mail)
         is_behind = functools.partial(self._is_behind, config.definitions)
-        return Setup(Catalog(config.kinds, config.resolve_params, self._knows_queue, is_behind), around)
+        catalog = Catalog(config.kinds, config.resolve_params, self._knows_queue, is_behind, self._is_elsewhere)
+        return Setup(catalog, around)
 
     def _sweeper(self, database: Database) -> Sweeper:
         return Sweeper(database, self._store, self._store_id, self._clock)
@@ -252,6 +253,12 @@ class Engine:
 
     def _knows_queue(self, queue: str) -> bool:
         return queue in self._settings.queues or known_names.knows_queue(self._store, queue)
+
+    def _is_elsewhere(self, kind: str) -> bool:
+        try:
+            return known_names.is_known_to_others(self._store, kind, self._worker.id)
+        except BatchdError:
+            return True
 
     def _bury_the_dead(self) -> None:
         dead = workers.provably_dead(self._store, self._worker, all_others=self._store.dialect.name == "sqlite")
