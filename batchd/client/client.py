@@ -58,6 +58,7 @@ class Client:
             statement_timeout=statement_timeout,
             lock_timeout=lock_timeout,
             must_exist=True,
+            is_store=True,
         )
         self._database = Database(settings)
         self._process = os.getpid()

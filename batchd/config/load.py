@@ -301,6 +301,7 @@ def _database(
         statement_timeout=section.statement_timeout,
         lock_timeout=section.lock_timeout,
         must_exist=default is None,
+        is_store=default is not None,
     )
 
 

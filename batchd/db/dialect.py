@@ -40,7 +40,8 @@ class Failure(enum.Enum):
 class DatabaseSettings:
     """How to reach one database. `statement_timeout` and `lock_timeout` None mean no limit of ours.
 
-    `must_exist` keeps SQLite from making the file, as it does for every name that it is given.
+    `must_exist` keeps SQLite from making the file, as it does for every name that it is given. `is_store` says that
+    batchd's own tables are there: a moment in them that Python's calendar does not have reads as the calendar's end.
     `url` is a secret: it may hold a password.
     """
 
@@ -51,6 +52,7 @@ class DatabaseSettings:
     statement_timeout: timedelta | None
     lock_timeout: timedelta | None
     must_exist: bool = False
+    is_store: bool = False
 
 
 class Dialect(Protocol):

@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, Insert, inse
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from batchd.db.any_moment import read_any_moment
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
 
 _CHANNEL_PREFIX = "batchd_"
@@ -106,6 +107,8 @@ class PostgresDialect:
             with dbapi_connection.cursor() as cursor:
                 cursor.execute(set_session)
             dbapi_connection.commit()
+            if settings.is_store:
+                read_any_moment(getattr(dbapi_connection, "driver_connection", dbapi_connection))
 
         return engine
 

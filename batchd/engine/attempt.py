@@ -31,6 +31,7 @@ from batchd.errors import (
 )
 from batchd.jobs.contract import Kind
 from batchd.jobs.failures import described
+from batchd.store.claims import Claim
 from batchd.store.finish import Ending
 
 _RESULT_BYTES = 1_000_000
@@ -49,13 +50,14 @@ class Catalog:
     """The kinds that this daemon knows, and how a run's stored params become whole again (secrets put back).
 
     `knows_queue` says whether this daemon, or another one of the store, knows a queue; `is_behind` whether the store
-    has a job as another config than this daemon's has it.
+    has a job as another config than this daemon's has it; `is_elsewhere` whether another living daemon knows a kind.
     """
 
     kinds: Mapping[str, Kind[Any]]
     resolve_params: Callable[[str | None, JsonObject], JsonObject]
     knows_queue: Callable[[str], bool]
     is_behind: Callable[[str], bool] = lambda _job: False
+    is_elsewhere: Callable[[str], bool] = lambda _kind: False
 
 
 def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> Ending:
@@ -81,7 +83,7 @@ def _executed(running: RunningAttempt, catalog: Catalog, around: Surroundings) -
     except LeaseLost:
         return _ending(running, AttemptOutcome.LOST)
     except ParamsInvalid as error:
-        if running.claim.job is not None and catalog.is_behind(running.claim.job):
+        if _is_for_others(running.claim, catalog):
             return _left_to_others(running)
         quarantined = Decision(RunState.QUARANTINED, Reason.NOT_UNDERSTOOD, None)
         return Ending(running.claim, AttemptOutcome.FAILED, quarantined, None, described(error))
@@ -121,9 +123,15 @@ def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], A
         raise ParamsInvalid(error.message, hint=error.hint) from error
 
 
+def _is_for_others(claim: Claim, catalog: Catalog) -> bool:
+    if claim.job is not None and catalog.is_behind(claim.job):
+        return True
+    return claim.kind not in catalog.kinds and catalog.is_elsewhere(claim.kind)
+
+
 def _left_to_others(running: RunningAttempt) -> Ending:
-    """Put the run off: a daemon with a newer config wrote its job, and can understand what this one cannot yet."""
-    said = "the job is of a newer config than this daemon's; another daemon may have it, or this one after a reload"
+    """Put the run off: another daemon's config wrote its job, or another daemon has its kind, and can understand it."""
+    said = "its job or kind is not in this daemon's config; another daemon may have it, or this one after a reload"
     later = snoozed(_BEHIND_PAUSE)
     return Ending(
         running.claim,

@@ -6,6 +6,7 @@ asks the store, that stops attempts whose lease cannot be trusted any more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from batchd.clock import Clock
@@ -23,10 +24,23 @@ _AWAY = (DatabaseUnavailable, LockTimeout, StatementCancelled)
 
 
 class LeaseKeeper(Loop):
-    """Every second: progress and cancel requests; every heartbeat: renew all leases in one statement."""
+    """Every second: progress and cancel requests; every heartbeat: renew all leases in one statement.
 
-    def __init__(self, store: Database, terms: LeaseTerms, worker_id: str, in_hand: InHand, clock: Clock) -> None:
+    `on_forgotten` is called when the store no longer has the worker: the daemon slept for days, or somebody deleted it.
+    """
+
+    def __init__(
+        self,
+        store: Database,
+        terms: LeaseTerms,
+        worker_id: str,
+        in_hand: InHand,
+        clock: Clock,
+        *,
+        on_forgotten: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__("lease-keeper", clock)
+        self._on_forgotten = on_forgotten
         self.state = "running"
         self.renewed_at = 0.0
         self.config_error: str | None = None
@@ -71,12 +85,14 @@ class LeaseKeeper(Loop):
 
     def _renew(self, attempts: tuple[RunningAttempt, ...]) -> None:
         asked_at = self._clock.monotonic()
-        workers.beat(self._store, self._worker_id, state=self.state, config_error=self.config_error)
+        if not workers.beat(self._store, self._worker_id, state=self.state, config_error=self.config_error):
+            self._on_forgotten()
         held = [attempt for attempt in attempts if attempt.stop_reason is not StopReason.LEASE_LOST]
-        fences = {attempt.claim.run_id: attempt.claim.fence for attempt in held}
+        fences = dict(sorted((attempt.claim.run_id, attempt.claim.fence) for attempt in held))
         renewal = leases.renew(self._store, fences, self._terms.length)
         for attempt in held:
-            if attempt.claim.run_id in renewal.renewed:
+            run_id, fence = attempt.claim.run_id, attempt.claim.fence
+            if run_id in renewal.renewed and fence == fences[run_id]:
                 attempt.trusted_until = self._terms.trusted_until(asked_at)
             elif not attempt.is_ended:
                 # An ending that is being recorded this moment has left `running` too: only a live attempt is lost.

@@ -69,7 +69,7 @@ class Engine:
             store, settings, worker.id, self._waiting, self._in_hand, clock, setup=self._current_setup
         )
         self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
-        self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock)
+        self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock, on_forgotten=self._register)
         self._stopper = Stopper(self._in_hand, clock)
         self._reaper = Reaper(store, settings.lease.length, settings.reap_every, self._in_hand, self._reaped, clock)
         self._fan_in = FanIn(store, self._dispatcher.wake, clock)
@@ -101,9 +101,8 @@ class Engine:
         self._sweepers = {name: self._sweeper(each) for name, each in self._config.databases.items()}
         self._sweepers[STORE] = self._sweeper(self._store)
         self._sweepers[RECORD] = Sweeper(self._store, self._store, record_id(self._store_id), self._clock)
-        workers.register(self._store, self._worker, slots=self._settings.slots)
+        self._register()
         self._keeper.renewed_at = self._clock.monotonic()
-        self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
         self._bury_the_dead()
 
     def start(self) -> None:
@@ -192,6 +191,10 @@ class Engine:
             self._log.warning("store.unavailable", reason=str(error))
         return is_clean
 
+    def _register(self) -> None:
+        workers.register(self._store, self._worker, slots=self._settings.slots)
+        self._log.info("worker.registered", worker=self._worker.id, slots=self._settings.slots)
+
     def _wait_until_empty(self, deadline: float, tell: Callable[[], None]) -> bool:
         while True:
             tell()
@@ -208,7 +211,8 @@ class Engine:
     def _setup_of(self, config: EngineConfig) -> Setup:
         around = Surroundings(self._store, self._store_id, config.databases, self._clock, config.mask, config.mail)
         is_behind = functools.partial(self._is_behind, config.definitions)
-        return Setup(Catalog(config.kinds, config.resolve_params, self._knows_queue, is_behind), around)
+        catalog = Catalog(config.kinds, config.resolve_params, self._knows_queue, is_behind, self._is_elsewhere)
+        return Setup(catalog, around)
 
     def _sweeper(self, database: Database) -> Sweeper:
         return Sweeper(database, self._store, self._store_id, self._clock)
@@ -249,6 +253,12 @@ class Engine:
 
     def _knows_queue(self, queue: str) -> bool:
         return queue in self._settings.queues or known_names.knows_queue(self._store, queue)
+
+    def _is_elsewhere(self, kind: str) -> bool:
+        try:
+            return known_names.is_known_to_others(self._store, kind, self._worker.id)
+        except BatchdError:
+            return True
 
     def _bury_the_dead(self) -> None:
         dead = workers.provably_dead(self._store, self._worker, all_others=self._store.dialect.name == "sqlite")

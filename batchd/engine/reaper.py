@@ -53,7 +53,7 @@ class Reaper(Loop):
             # A cheap question keeps watch over the store's health meanwhile.
             leases.cancel_requests(self._store, [0])
             return
-        mine = [attempt.claim.run_id for attempt in self._in_hand.all()]
+        mine = self._in_hand.fences()
         lost = leases.reap_expired(self._store, mine=mine)
         if lost:
             self._log.warning("run.lost", runs=list(lost))

@@ -91,26 +91,28 @@ class InHand:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._attempts: dict[int, RunningAttempt] = {}
+        self._attempts: dict[tuple[int, int], RunningAttempt] = {}
 
     def add(self, attempts: Collection[RunningAttempt]) -> None:
         """Count the attempts in."""
         with self._changed:
-            self._attempts.update((attempt.claim.run_id, attempt) for attempt in attempts)
+            self._attempts.update((_key(attempt.claim), attempt) for attempt in attempts)
 
     def remove(self, claims: Collection[Claim]) -> None:
         """Count the claims out, once the store knows how they ended."""
         with self._changed:
             for claim in claims:
-                attempt = self._attempts.get(claim.run_id)
-                if attempt is not None and attempt.claim.fence == claim.fence:
-                    del self._attempts[claim.run_id]
+                self._attempts.pop(_key(claim), None)
             self._changed.notify_all()
 
     def all(self) -> tuple[RunningAttempt, ...]:
         """Return every attempt in hand."""
         with self._changed:
             return tuple(self._attempts.values())
+
+    def fences(self) -> dict[int, int]:
+        """Return the newest fence of each run in hand: an attempt that hangs may be there beside a later one."""
+        return dict(sorted(_key(attempt.claim) for attempt in self.all()))
 
     def count_by_queue(self) -> dict[str, int]:
         """Return how many attempts of each queue are in hand."""
@@ -128,3 +130,7 @@ class InHand:
                     return False
                 self._changed.wait(left)
             return True
+
+
+def _key(claim: Claim) -> tuple[int, int]:
+    return claim.run_id, claim.fence

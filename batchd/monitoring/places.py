@@ -54,7 +54,13 @@ def _settings(url: str | None, config: str | None) -> tuple[DatabaseSettings, fr
     if url:
         limit = timedelta(seconds=5)
         known = DatabaseSettings(
-            name="store", url=url, pool_size=2, connect_timeout=limit, statement_timeout=limit, lock_timeout=limit
+            name="store",
+            url=url,
+            pool_size=2,
+            connect_timeout=limit,
+            statement_timeout=limit,
+            lock_timeout=limit,
+            is_store=True,
         )
         return known, secrets_in(url)
     loaded = load_config(config_path(config, os.environ), os.environ)

@@ -25,9 +25,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
-from batchd.db.engine import Database
+from batchd.db.engine import Database, driver_message
 from batchd.db.storable import storable_text
 from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, in_turn
@@ -36,8 +36,8 @@ from batchd.store import outbox
 from batchd.store.limits import Limits, is_anything_parked
 from batchd.store.schema import attempts, runs
 
-_UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError)
-"""What a row that somebody edited by hand can raise when it is read."""
+_UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, DataError)
+"""What a row that somebody edited by hand can raise when it is read, or counted on beyond what its column holds."""
 
 _LATE_AT_ONCE = 1_000
 _PARKING_ROUNDS = 5
@@ -158,8 +158,12 @@ def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ..
         except IntegrityError:
             continue  # another daemon was faster
         except _UNREADABLE as error:
-            _quarantine(store, run_id, f"the row cannot be read: {error}")
+            _quarantine(store, run_id, f"the row cannot be read: {_said(error)}")
     return tuple(claimed)
+
+
+def _said(error: Exception) -> str:
+    return driver_message(error) if isinstance(error, DataError) else str(error)
 
 
 def _quarantine(store: Database, run_id: int, why: str) -> None:

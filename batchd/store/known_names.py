@@ -18,6 +18,7 @@ DEFAULT_QUEUE = "default"
 _KIND, _QUEUE = "kind", "queue"
 _FINGERPRINT = "kinds_fingerprint"
 _FORGET_AFTER = timedelta(days=30)
+_ALIVE_WITHIN = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,20 @@ def knows_queue(store: Database, queue: str) -> bool:
     with store.reading() as connection:
         queues = connection.scalars(select(catalog.c.name).where(catalog.c.sort == _QUEUE)).all()
     return not queues or queue in queues
+
+
+def is_known_to_others(store: Database, kind: str, worker: str) -> bool:
+    """Return whether a daemon that lives knows the kind, as far as the store can tell, and is not this worker."""
+    others = (
+        workers.c.id != worker,
+        workers.c.state == "running",
+        workers.c.heartbeat_at > store.dialect.now_plus(-_ALIVE_WITHIN.total_seconds()),
+    )
+    # A daemon says which kinds it knows once it is registered: what nobody has said since then is nobody's any more.
+    oldest = select(func.min(workers.c.started_at)).where(*others).scalar_subquery()
+    said = select(catalog.c.name).where(catalog.c.sort == _KIND, catalog.c.name == kind, catalog.c.seen_at >= oldest)
+    with store.reading() as connection:
+        return connection.execute(said).first() is not None
 
 
 def _as_json(params: KindParams) -> JsonObject:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, false, not_, or_, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome
@@ -107,8 +107,8 @@ def _went_on(reached: Progress) -> Any:
     return or_(runs.c.progress_done.is_(None), runs.c.progress_done < reached.done)
 
 
-def reap_expired(store: Database, *, mine: Collection[int], limit: int = 500) -> tuple[int, ...]:
-    """Take back the runs whose lease has run out, but not `mine`; return their ids. One transaction.
+def reap_expired(store: Database, *, mine: Mapping[int, int], limit: int = 500) -> tuple[int, ...]:
+    """Take back the runs whose lease has run out, but not `mine` (id to fence); return their ids. One transaction.
 
     The lost attempt gives its number back: the run is claimable at once and goes on from its checkpoint. After
     MAX_LOSSES in a row without progress it fails instead.
@@ -116,9 +116,7 @@ def reap_expired(store: Database, *, mine: Collection[int], limit: int = 500) ->
     with store.writing() as connection:
         rows = connection.execute(
             select(*_OF_LOST)
-            .where(
-                runs.c.state == RunState.RUNNING.value, runs.c.lease_until < store.dialect.now(), runs.c.id.not_in(mine)
-            )
+            .where(runs.c.state == RunState.RUNNING.value, runs.c.lease_until < store.dialect.now(), not_(_are(mine)))
             .order_by(runs.c.lease_until)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -201,12 +199,14 @@ def _loss_message(row: Row[Any], reason: Reason | None) -> str | None:
     return f"{row.losses + 1} workers in a row died or fell silent while they ran it"
 
 
-def _owned(fences: Mapping[int, int]) -> Any:
+def _owned(fences: Mapping[int, int]) -> ColumnElement[bool]:
+    """Return the condition "this run, running under this fence"."""
+    return and_(runs.c.state == RunState.RUNNING.value, _are(fences))
+
+
+def _are(fences: Mapping[int, int]) -> ColumnElement[bool]:
     """Return the condition "this run under this fence"; grouped by fence, since most runs have their first."""
     by_fence: dict[int, list[int]] = {}
     for run_id, fence in fences.items():
         by_fence.setdefault(fence, []).append(run_id)
-    return and_(
-        runs.c.state == RunState.RUNNING.value,
-        or_(*(and_(runs.c.fence == fence, runs.c.id.in_(ids)) for fence, ids in by_fence.items())),
-    )
+    return or_(false(), *(and_(runs.c.fence == fence, runs.c.id.in_(ids)) for fence, ids in by_fence.items()))

@@ -73,14 +73,14 @@ def register(store: Database, worker: WorkerIdentity, *, slots: int) -> None:
         )
 
 
-def beat(store: Database, worker_id: str, *, state: str, config_error: str | None = None) -> None:
-    """Say that the worker is alive and whether it is `running`, `draining` or `stopped`.
+def beat(store: Database, worker_id: str, *, state: str, config_error: str | None = None) -> bool:
+    """Say that the worker is alive and whether it is `running`, `draining` or `stopped`; return whether it is known.
 
     `config_error` says why the config that it was last asked to read was refused.
     """
     told = {"state": state, "config_error": config_error, "heartbeat_at": store.dialect.now()}
     with store.writing() as connection:
-        connection.execute(update(workers).where(workers.c.id == worker_id).values(told))
+        return connection.execute(update(workers).where(workers.c.id == worker_id).values(told)).rowcount > 0
 
 
 def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> tuple[str, ...]:

@@ -155,9 +155,9 @@ def test_a_killed_exec_is_found_out(config: Path, urls: Urls) -> None:
         process.wait()
         os.kill(int(command), signal.SIGKILL)  # it goes on without its reporter, as a backup should
         run_id = list_runs(store, RunFilter())[0].id
-        assert leases.reap_expired(store, mine=()) == ()
+        assert leases.reap_expired(store, mine={}) == ()
         with store.writing() as connection:
             connection.execute(update(runs).values(lease_until=store.dialect.now_plus(-1)))
-        assert leases.reap_expired(store, mine=()) == (run_id,)
+        assert leases.reap_expired(store, mine={}) == (run_id,)
     shown = json.loads(batchd(config, "show", str(run_id), "--json").stdout)
     assert (shown["run"]["state"], shown["run"]["reason"]) == ("failed", "lost")

@@ -19,7 +19,7 @@ from batchd.jobs.contract import JobContext
 from batchd.store import control
 from batchd.store.log_lines import LineBuffer, write
 from batchd.store.migrate import migrate
-from batchd.store.schema import log_lines, runs
+from batchd.store.schema import log_lines, runs, workers
 from tests.support.databases import open_database
 from tests.support.engine_room import engine_room
 from tests.support.store_reading import detail_of, wait_for_state
@@ -33,7 +33,7 @@ NOT_UTF8 = b"caf\xe9.csv".decode("utf-8", "surrogateescape")
 @pytest.fixture(params=["sqlite_url", "postgres_url"])
 def store(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated store."""
-    opened = open_database(request.getfixturevalue(request.param))
+    opened = open_database(request.getfixturevalue(request.param), is_store=True)
     migrate(opened)
     yield opened
     opened.close()
@@ -142,6 +142,13 @@ NONSENSE = {
     "unknown": {"kind": "no such kind"},
 }
 
+EDITED = {
+    "always": "available_at = '-infinity', scheduled_for = 'infinity'",
+    "full fence": "fence = 9223372036854775807",
+    "full attempt": "attempt = 2147483647",
+}
+"""What only the database can write. SQLite has no such moments, and its numbers have no such ends."""
+
 
 def test_rows_of_nonsense_stop_nobody(store: Database) -> None:
     """Rows that somebody wrote by hand end somehow, each by itself, while the others run and every thread lives."""
@@ -159,6 +166,13 @@ def test_rows_of_nonsense_stop_nobody(store: Database) -> None:
                     connection.execute(
                         update(runs).where(runs.c.id == odd[name]).values(available_at=store.dialect.now())
                     )
+        for name, change in EDITED.items():
+            if store.dialect.name == "sqlite" and "infinity" in change:
+                continue
+            odd[name] = queue(store, "fail", available_at=store.dialect.now_plus(3600), priority=9)
+            with store.writing() as connection:
+                connection.execute(update(runs).where(runs.c.id == odd[name]).values(available_at=store.dialect.now()))
+                connection.execute(text(f"UPDATE batchd_runs SET {change} WHERE id = {odd[name]}"))
         good = queue(store, "work")
         wait_for_state(store, good, RunState.SUCCEEDED)
         states = {}
@@ -170,6 +184,8 @@ def test_rows_of_nonsense_stop_nobody(store: Database) -> None:
     expected = dict.fromkeys(odd, RunState.FAILED) | dict.fromkeys(
         {"params", "timeout", "unknown", "json", "text"} & odd.keys(), RunState.QUARANTINED
     )
+    if store.dialect.name == "postgresql":
+        expected |= dict.fromkeys({"full fence", "full attempt"}, RunState.QUARANTINED)
     assert states == expected
 
 
@@ -306,3 +322,32 @@ def test_many_runs_past_their_start_deadline_hold_nobody_up(store: Database) -> 
         with store.reading() as connection:
             states = connection.execute(select(runs.c.state).distinct()).scalars().all()
     assert sorted(states) == ["missed", "succeeded"]
+
+
+def test_a_run_that_another_daemon_lost_goes_on_beside_the_attempt_that_hangs_here(store: Database) -> None:
+    """An attempt that heeds no stop must not keep its own daemon from taking the run back from one that died since.
+
+    Meanwhile somebody has deleted the daemon's own row: the next heartbeat writes it anew.
+    """
+    hung, begun = threading.Event(), []
+
+    def run(_context: JobContext) -> dict[str, Any]:
+        begun.append(len(begun))
+        if len(begun) == 1:
+            assert hung.wait(60)
+        return {"time": len(begun)}
+
+    with engine_room(store, {"work": run}, lease_seconds=2) as engine:
+        run_id = queue(store, "work")
+        wait_until(lambda: begun, what="the attempt that hangs")
+        with store.writing() as connection:
+            connection.execute(workers.delete())
+            taken = {"fence": 2, "worker": "died", "lease_until": store.dialect.now_plus(-1)}
+            connection.execute(update(runs).where(runs.c.id == run_id).values(taken))
+        found = wait_for_state(store, run_id, RunState.SUCCEEDED, seconds=30)
+        assert found.run.result == {"time": 2}
+        hung.set()
+        wait_until(lambda: not engine.active(), what="the end of the attempt that hung")
+        with store.reading() as connection:
+            assert len(connection.execute(select(workers)).all()) == 1
+    assert run_row(store, run_id)["fence"] == 3

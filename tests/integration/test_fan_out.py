@@ -109,12 +109,24 @@ def test_a_run_of_a_kind_needs_no_job(store: Database, context: DirectContext) -
         "timeout": "5m",
         "max_attempts": 9,
         "params": {"a": [1]},
+        "unique_key": "one of team {team}",
+        "unique_period": "1d",
+        "tags": ["fan", "team-{team}", "{team}"],
+        "metadata": {"who": {"id": "{id}"}},
     }
     fan_out(context, enqueue=enqueued)
-    child = children_of(store, context.run_id)[0]
+    child = next(each for each in children_of(store, context.run_id) if each.child_key == "1")
     assert (child.schedule_id, child.kind, child.queue, child.params) == (None, "noop", "mail", {"a": [1]})
     assert (child.timeout_seconds, child.max_attempts) == (300.0, 9)
     assert child.available_at - child.created_at == timedelta(hours=1)
+    assert (child.unique_key, child.tags) == ("one of team b", ["fan", "team-b", "b"])
+    assert child.metadata == {"who": {"id": 1}}
+    for each in children_of(store, context.run_id):
+        set_state(store, each.id, "succeeded")
+    again = DirectContext(
+        context.databases, store=store, run_id=add_run(store, "running", job="fan", kind="fan_out", fence=1)
+    )
+    assert fan_out(again, enqueue=enqueued)["queued"] == 0, "within the period, those that succeeded count too"
 
 
 def test_a_batch_becomes_a_run_with_lists(store: Database, context: DirectContext) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -158,3 +160,42 @@ def test_threads_that_a_function_leaves_behind_do_not_keep_it(store: Database) -
     began = time.monotonic()
     assert outcome(store, "leave_a_thread", {}).run.state == RunState.SUCCEEDED
     assert time.monotonic() - began < 50
+
+
+_OUT_OF_MEMORY = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from batchd.jobs.processes.death import died, oom_kills
+most, members = map(Path, sys.argv[1:])
+members.write_text(str(os.getpid()))
+most.write_text(str(300 << 20))
+before = oom_kills()
+child = subprocess.run([sys.executable, "-c", "held = [b'x' * (1 << 20) for _ in range(2000)]"])
+print(died(child.returncode, "", oom_kills_before=before).message)
+"""
+
+
+@pytest.fixture
+def memory_group() -> Iterator[list[Path]]:
+    """The files of the limit and of the members of a control group of our own; only root may make one."""
+    root = Path("/sys/fs/cgroup")
+    is_old = (root / "memory/memory.limit_in_bytes").exists()
+    group = (root / "memory" if is_old else root) / f"batchd-test-{os.getpid()}"
+    limit = group / ("memory.limit_in_bytes" if is_old else "memory.max")
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        if not limit.exists():
+            pytest.skip("control groups limit no memory here")
+        yield [limit, group / "cgroup.procs"]
+    finally:
+        group.rmdir()
+
+
+def test_a_real_oom_kill_is_told_from_a_persons(memory_group: list[Path]) -> None:
+    """The kernel kills a process in a control group that is full, and its counter says so."""
+    command = [sys.executable, "-c", _OUT_OF_MEMORY, *map(str, memory_group)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "killed by SIGKILL, and the kernel's OOM killer was at work: out of memory" in done.stdout

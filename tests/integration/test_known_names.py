@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ConfigDict, Field
+from sqlalchemy import update
 
 from batchd.config.param_names import param_names
 from batchd.db.engine import Database
@@ -11,11 +12,13 @@ from batchd.domain.run import RunState
 from batchd.jobs.contract import Kind, Params
 from batchd.store.known_names import KindParams, known_names, knows_queue, register, remember
 from batchd.store.migrate import migrate
+from batchd.store.schema import runs
 from tests.support.batchd_kinds import PROBE
 from tests.support.cleaning import execute, fetch
 from tests.support.engine_room import engine_room
 from tests.support.store_reading import wait_for_state
-from tests.support.store_rows import add_run, add_schedule, add_worker
+from tests.support.store_rows import add_run, add_schedule, add_worker, run_row
+from tests.support.waiting import wait_until
 
 ANY = KindParams(None, frozenset(), frozenset())
 ONE = KindParams(frozenset({"x"}), frozenset({"x"}), frozenset())
@@ -95,3 +98,18 @@ def test_a_run_of_a_queue_that_no_daemon_knows_is_quarantined(store: Database) -
         found = wait_for_state(store, wrong, RunState.QUARANTINED).run
     assert found.reason == "not_understood"
     assert "there is no queue 'nobodys'" in (found.error or "")
+
+
+def test_a_run_of_a_kind_that_only_another_daemon_has_is_left_to_it(store: Database) -> None:
+    """It waits, no attempt used up, for as long as that daemon lives; a kind that nobody has is quarantined at once."""
+    register(store, {"noop": ANY, "theirs": ANY}, [])
+    with engine_room(store, {"noop": lambda _context: {}}):
+        add_worker(store, "other")
+        ids = {kind: add_run(store, job=None, kind=kind) for kind in ("theirs", "nobodys")}
+        wait_for_state(store, ids["nobodys"], RunState.QUARANTINED)
+        wait_until(lambda: run_row(store, ids["theirs"])["reason"] == "snoozed", what="put off")
+        assert run_row(store, ids["theirs"])["attempt"] == 0
+        execute(store, "UPDATE batchd_workers SET state = 'stopped' WHERE id = 'other'")
+        with store.writing() as connection:
+            connection.execute(update(runs).values(available_at=store.dialect.now()))
+        wait_for_state(store, ids["theirs"], RunState.QUARANTINED)

@@ -517,7 +517,7 @@ def test_a_reported_run_is_heard_of_like_any_other(store: Database) -> None:
     reported.finish(store, good, ReportedEnd(RunState.SUCCEEDED, None, {"bytes": 5}), None)
     with store.writing() as connection:
         connection.execute(update(runs).where(runs.c.id == lost).values(lease_until=store.dialect.now_plus(-1)))
-    leases.reap_expired(store, mine=())
+    leases.reap_expired(store, mine={})
     turn(loop)
     assert heard.names == ["started", "started", "progressed", "succeeded", "failed"]
     assert heard.run_ids == [good, lost, good, good, lost]

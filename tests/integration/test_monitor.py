@@ -172,9 +172,9 @@ def test_a_name_that_no_config_would_take_is_refused(sqlite_url: str, capsys: py
 def test_a_script_that_falls_silent_is_failed_and_never_run_again(store: Database) -> None:
     """By the reaper, once its lease is over; nobody can claim it, nobody can retry it."""
     run_id = reported.begin(store, JOB, {}, "gone", timedelta(0))
-    assert leases.reap_expired(store, mine=()) == ()
+    assert leases.reap_expired(store, mine={}) == ()
     expire(store, run_id)
-    assert leases.reap_expired(store, mine=()) == (run_id,)
+    assert leases.reap_expired(store, mine={}) == (run_id,)
     run = run_row(store, run_id)
     assert (run["state"], run["reason"], run["attempt"]) == ("failed", "lost", 1)
     assert "died or fell silent" in run["error"]
@@ -203,7 +203,7 @@ def test_a_script_that_comes_back_knows_better(store: Database, word: str) -> No
     """A laptop that slept: what was recorded as lost runs on, or ended well."""
     run_id = reported.begin(store, JOB, {}, "asleep", timedelta(0))
     expire(store, run_id)
-    leases.reap_expired(store, mine=())
+    leases.reap_expired(store, mine={})
     if word == "beat":
         assert reported.beat(store, run_id).is_running
         assert run_row(store, run_id)["state"] == "running"

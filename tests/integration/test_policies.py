@@ -208,4 +208,4 @@ def test_a_run_cannot_be_retried_by_hand_while_its_lease_is_reaped(store: Databa
     for state in ("running", "queued"):
         with pytest.raises(control.NotPossible, match=state):
             control.retry(store, run_id, created_by=CreatedBy.CLI)
-        reap_expired(store, mine=())
+        reap_expired(store, mine={})

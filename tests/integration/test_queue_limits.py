@@ -80,7 +80,7 @@ def test_all_daemons_share_a_queues_places(store: Database) -> None:
         connection.execute(
             update(runs).where(runs.c.id == first[1].run_id).values(lease_until=store.dialect.now_plus(-60))
         )
-    assert leases.reap_expired(store, mine=[]) == (first[1].run_id,)
+    assert leases.reap_expired(store, mine={}) == (first[1].run_id,)
     assert len(take(store, 9, "b", rules)) == 1
 
 

@@ -8,7 +8,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 
 
-def open_database(url: str, *, name: str = "test", pool_size: int = 10) -> Database:
+def open_database(url: str, *, name: str = "test", pool_size: int = 10, is_store: bool = False) -> Database:
     """Return a `Database` with time limits that suit a test; close it."""
     return Database(
         DatabaseSettings(
@@ -18,5 +18,6 @@ def open_database(url: str, *, name: str = "test", pool_size: int = 10) -> Datab
             connect_timeout=timedelta(seconds=5),
             statement_timeout=timedelta(seconds=30),
             lock_timeout=timedelta(seconds=5),
+            is_store=is_store,
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -14,6 +14,7 @@ from batchd.db.keys import stored_key
 from batchd.db.row_source import Row, RowSource
 from batchd.domain.job import JsonObject
 from batchd.domain.run import RunState
+from batchd.domain.run_request import LONGEST_TAG, MOST_TAGS
 from batchd.domain.template import filled, places
 from batchd.errors import JobError
 from batchd.jobs.contract import JobContext, Kind, Start
@@ -45,8 +46,15 @@ class RunToQueue(BaseModel):
     unique_key: str | None = Field(
         default=None, description="At most one unfinished run has it; a row whose key is taken gets no run."
     )
+    unique_period: Duration | None = Field(
+        default=None,
+        gt=timedelta(0),
+        description="For so long after a run with its `unique_key` was queued that succeeded, a row gets none either.",
+    )
+    tags: list[str] = Field(default=[], max_length=MOST_TAGS, description="Texts kept with the run, to find it by.")
+    metadata: dict[str, JsonValue] = Field(default={}, description="Whatever else is to be kept with the run.")
 
-    @field_validator("params", "unique_key")
+    @field_validator("params", "unique_key", "tags", "metadata")
     @classmethod
     def _has_whole_places(cls, value: Any) -> Any:
         list(places(value))
@@ -56,11 +64,13 @@ class RunToQueue(BaseModel):
     def _says_what(self) -> RunToQueue:
         if (self.job is None) == (self.kind is None):
             raise ValueError("set exactly one of `job` and `kind`")
+        if self.unique_period is not None and self.unique_key is None:
+            raise ValueError("`unique_period` needs a `unique_key`")
         return self
 
     def places(self) -> set[str]:
         """Return the names of the places that are filled in."""
-        return {*places(dict(self.params)), *places(self.unique_key)}
+        return {*places([dict(self.params), self.unique_key, [*self.tags], dict(self.metadata)])}
 
     def new_run(self, values: Mapping[str, Any], key: str | None) -> NewRun:
         """Return the run with its places filled in from `values`."""
@@ -75,7 +85,15 @@ class RunToQueue(BaseModel):
             max_attempts=self.max_attempts,
             timeout=self.timeout,
             unique_key=None if self.unique_key is None else str(filled(self.unique_key, values)),
+            unique_period=self.unique_period,
+            tags=self._tags(values),
+            metadata=filled(dict(self.metadata), values),
         )
+
+    def _tags(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the tags with their places filled in: each once, none for a NULL, cut to what a tag may have."""
+        made = (filled(tag, values) for tag in self.tags)
+        return tuple(dict.fromkeys(str(tag)[:LONGEST_TAG] for tag in made if tag not in (None, "")))
 
 
 class FanOutParams(RowsParams):
@@ -83,8 +101,8 @@ class FanOutParams(RowsParams):
 
     enqueue: RunToQueue = Field(
         description="The run to queue: { job = … or kind = …, params = { … } } and, over the job's own settings, "
-        "`queue`, `priority`, `delay`, `max_attempts`, `timeout`, `unique_key`. "
-        'In params, "{column}" becomes the value of the row.'
+        "`queue`, `priority`, `delay`, `max_attempts`, `timeout`, `unique_key` with `unique_period`, `tags`, "
+        '`metadata`. In them and in params, "{column}" becomes the value of the row.'
     )
     run_per: Literal["row", "batch"] = Field(
         default="row",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from batchd.errors import ProcessDied
@@ -51,15 +52,33 @@ def too_large(used: int, limit: int) -> ProcessDied:
     )
 
 
-def oom_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory: in this container, or on this machine."""
-    for file in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes the kernel has killed for want of memory.
+
+    Those of our own control group, which is that of the daemon's service or container; where the kernel does not say,
+    of the whole machine.
+    """
+    for file in _counters(root):
         with contextlib.suppress(OSError, ValueError):
-            for line in Path(file).read_text(encoding="ascii").splitlines():
+            for line in file.read_text(encoding="ascii").splitlines():
                 key, _, count = line.partition(" ")
                 if key == "oom_kill":
                     return int(count)
     return 0
+
+
+def _counters(root: Path) -> Iterator[Path]:
+    """Yield where the kernel may say it: cgroup v2, v1, the root that a container sees, the machine."""
+    groups = root / "sys/fs/cgroup"
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                yield groups / path.lstrip("/") / "memory.events"
+            elif "memory" in controllers.split(","):
+                yield groups / "memory" / path.lstrip("/") / "memory.oom_control"
+    yield groups / "memory.events"
+    yield root / "proc/vmstat"
 
 
 def _name(number: int) -> str:

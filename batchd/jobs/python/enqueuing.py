@@ -115,4 +115,5 @@ def _settings(url: str | None) -> DatabaseSettings:
         statement_timeout=timedelta(seconds=30),
         lock_timeout=timedelta(seconds=5),
         must_exist=True,
+        is_store=True,
     )
