@@ -29,8 +29,9 @@ class ChannelPlan:
 class AlertSettings:
     """`[alerts]` with what the jobs say. `policy` holds where nobody says otherwise; `pings` are by job.
 
-    `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never. `limits` are
-    what holds runs back on purpose. `site` is how browsers reach the dashboard, without a slash at the end.
+    `queue_latency` is how long a claimable run may wait, by queue in `queues`. `remind_every` None: never.
+    `queue_limits` are what holds runs back on purpose. `site` is how browsers reach the dashboard, without a slash at
+    the end.
     """
 
     policy: AlertPolicy
@@ -46,7 +47,7 @@ class AlertSettings:
     keep_trying: timedelta
     keep_for: timedelta
     timezone: str
-    limits: QueueLimits = field(default_factory=QueueLimits)
+    queue_limits: QueueLimits = field(default_factory=QueueLimits)
     site: str | None = None
 
     def policy_of(self, job: str | None) -> AlertPolicy:

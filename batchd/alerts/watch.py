@@ -198,7 +198,9 @@ class Watch:
         settings, policy = self._settings, self._settings.policy
         if not policy.wants(AlertRule.QUEUE_LATENCY):
             return []
-        waiting = alert_facts.waiting_since(self._store, settings.shortest_latency.total_seconds(), settings.limits)
+        waiting = alert_facts.waiting_since(
+            self._store, settings.shortest_latency.total_seconds(), settings.queue_limits
+        )
         slow = {
             queue: since
             for queue, since in waiting.items()

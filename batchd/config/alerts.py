@@ -62,7 +62,7 @@ class AlertsReader:
             keep_trying=section.keep_trying,
             keep_for=section.keep_for,
             timezone=self._timezone,
-            limits=limits,
+            queue_limits=limits,
         )
 
     def _policy(self, section: AlertsSection) -> AlertPolicy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from batchd.config.load import Config
@@ -11,6 +11,7 @@ from batchd.config.problems import Problem
 from batchd.config.settings import HttpSection
 from batchd.db.engine import masked
 from batchd.domain.job import JobDefinition
+from batchd.domain.queue import QueueLimits
 
 _AT_ONCE = {
     "daemon": frozenset(
@@ -135,6 +136,8 @@ def _settings(before: Config, after: Config, *, at_once: bool) -> Iterator[str]:
 
 
 def _whole(config: Config, section: str) -> object:
+    if section == "alerts":  # but for what they know of other sections, which are told by their own names
+        return replace(config.alerts, queue_limits=QueueLimits(), site=None)
     return getattr(config if section in _WHOLE_AT_ONCE else config.settings, section)
 
 

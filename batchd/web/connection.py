@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 LONGEST_ASKING_SECONDS = 10.0
 """From the connection, or the answer before, to the next whole request head; silence alone ends after 5 s."""
@@ -55,7 +55,8 @@ class Connection(H11Protocol):
 
     @property
     def _is_at_work(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle  # None until the first request; uvicorn's annotation forgets it
+        return cycle is not None and not cycle.response_complete
 
     def _expect_request(self) -> None:
         self._forget_asking()

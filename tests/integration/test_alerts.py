@@ -404,7 +404,7 @@ def test_a_queue_whose_runs_wait_too_long_is_told_and_a_full_one_not(store: Data
     add_run(store, "running", job=None, queue="full")
     add_run(store, "queued", job=None, queue="full", available_at=ago)
     minute, limits = timedelta(minutes=1), QueueLimits(concurrency={"full": 1})
-    judge = detector(store, settings(queues={"critical": minute, "full": minute}, limits=limits))
+    judge = detector(store, settings(queues={"critical": minute, "full": minute}, queue_limits=limits))
     turn(judge, judge, judge)
     assert [(each.rule, each.subject) for each in listed(store)] == [("queue_latency", "critical")]
     with store.writing() as connection:

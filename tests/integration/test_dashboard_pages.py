@@ -148,7 +148,7 @@ def test_what_is_not_there_is_a_page_as_well(surface: Surface) -> None:
         answer = surface.get(path, headers=signed_in)
         assert answer.status_code == 404
         assert "To the overview" in answer.text
-    assert surface.get("/jobs").headers["location"] == "/login"
+    assert surface.get("/jobs").headers["location"] == "/login?to=%2Fjobs"
     assert "Sign in" in surface.get("/login").text
     wrong = surface.post("/login", data={"token": "x"}, headers={"Sec-Fetch-Site": "same-origin"})
     assert wrong.status_code == 401

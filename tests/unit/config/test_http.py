@@ -39,7 +39,7 @@ def test_a_reload_takes_over_all_but_where_it_listens(tmp_path: Path) -> None:
         tmp_path,
         '[http]\nlisten = "127.0.0.1:1"\nhosts = ["x"]\nrate = "5/s"\nmax_listeners = 7\npublic_url = "https://b.example"\n',
     )
-    keys = ("http.hosts", "http.max_body", "http.max_listeners", "http.public_url", "http.rate", "alerts")
+    keys = ("http.hosts", "http.max_body", "http.max_listeners", "http.public_url", "http.rate")
     assert difference(before, after).settings == keys
     assert needs_restart(before, after) == ("http.listen",)
     assert after.alerts.site == "https://b.example"
