@@ -70,7 +70,10 @@ SELECT
             SELECT FROM jsonb_object_keys(own_params) AS key
             WHERE jsonb_typeof(takes->'known') = 'array' AND NOT takes->'known' ? key
         ) THEN (
-            SELECT 'kind ' || quote_literal(run_kind) || ' takes no parameter ' || quote_literal(min(key))
+            SELECT 'kind ' || quote_literal(run_kind) || ' takes no parameter ' || quote_literal(min(key)) || CASE
+                WHEN takes->'known' ? 'arguments' THEN '; what its function takes goes into ''arguments'''
+                ELSE ''
+            END
             FROM jsonb_object_keys(own_params) AS key WHERE NOT takes->'known' ? key
         )
         WHEN EXISTS (SELECT FROM jsonb_object_keys(own_params) AS key WHERE takes->'secret' ? key) THEN (
