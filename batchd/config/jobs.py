@@ -211,6 +211,8 @@ class JobReader:
                 self._problems.add((*path, "limit_key"), f"names {name}, a secret, which must not be stored")
             elif name not in fields and kind.params.model_config.get("extra") != "allow":
                 message = f"names {name}, which is no parameter of kind {kind.name!r}"
+                if "arguments" in fields:
+                    message += f"; an argument of its function is {{arguments.{name}}}"
                 self._problems.add_named((*path, "limit_key"), message, name, fields)
 
     def _params(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject | None:

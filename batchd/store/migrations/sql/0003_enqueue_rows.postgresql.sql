@@ -49,10 +49,13 @@ SELECT
     CASE WHEN jsonb_typeof(own_params) = 'object' THEN job_params || own_params END,
     at, delay, run_timeout, job_retry || COALESCE(retry, CAST('{}' AS jsonb)), run_attempts,
     unique_key, unique_period, COALESCE(on_conflict, 'keep'), tags, metadata, run_mutex,
-    -- The job's template, whose every second part is the name of a param.
+    -- The job's template, whose every second part is the name of a param, or a path into one.
     CASE WHEN limit_key IS NOT NULL OR job_limit_key IS NULL THEN limit_key ELSE (
         SELECT left(string_agg(
-            CASE WHEN mod(n, 2) = 0 THEN COALESCE((job_params || own_params)->>part, '') ELSE part END, '' ORDER BY n
+            CASE
+                WHEN mod(n, 2) = 0 THEN COALESCE((job_params || own_params) #>> string_to_array(part, '.'), '')
+                ELSE part
+            END, '' ORDER BY n
         ), 200)
         FROM regexp_split_to_table(job_limit_key, '[{}]') WITH ORDINALITY AS parts (part, n)
     ) END,
