@@ -24,6 +24,7 @@ from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import BatchdError, JobError, StopReason, UsageError, has_beneath
 from batchd.jobs.batch import Batch
 from batchd.jobs.contract import Children, Handover, Kind
+from batchd.jobs.fault_words import faults_text
 from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, ended_runs, rejects
 from batchd.store.checkpoints import CheckpointKey
@@ -220,8 +221,7 @@ def validated(kind: Kind[Any], wanted: JsonObject) -> Any:
     try:
         return kind.params.model_validate(wanted)
     except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in faults)
+        said = faults_text(error, kind.params.model_fields)
         raise UsageError(said, hint=f"`batchd kinds {kind.name}` explains them") from None
 
 

@@ -17,7 +17,7 @@ import click
 from pydantic import ValidationError
 
 from batchd.cli.output import emit_json, json_option, say
-from batchd.cli.session import complete_job, complete_param, config_option, open_config, open_store
+from batchd.cli.session import complete_job, complete_param, config_option, open_store, open_whole_config
 from batchd.cli.types import Duration, IsoMoment, Override
 from batchd.config.jobs import secret_fields
 from batchd.config.load import Config
@@ -27,6 +27,7 @@ from batchd.domain.run import CreatedBy
 from batchd.domain.run_request import LARGEST_PRIORITY, MOST_ATTEMPTS, RunRequest
 from batchd.errors import EnqueueRefused, ParamsInvalid, UsageError
 from batchd.jobs.contract import Kind
+from batchd.jobs.fault_words import faults_text
 from batchd.store import queries
 from batchd.store.requests import enqueue_requests
 from batchd.store.unique_runs import Enqueued, OnConflict
@@ -81,14 +82,14 @@ def enqueue(config_file: str | None, job: str, *, as_json: bool, **given: Any) -
 
     \b
       batchd enqueue send-email --param to=ada@example.com --queue critical
-      batchd enqueue sync-user --param user_id=5 --delay 5m --unique-key sync-user:5
+      batchd enqueue sync-user --param 'arguments={"user_id": 5}' --delay 5m --unique-key sync-user:5
       batchd enqueue - --tag import < runs.ndjson
 
-    A line is {"name": "sync-user", "params": {"user_id": 5}}, with the options by their names, such as "unique_key"; a
-    line's own options win over those of the command. All lines are queued or none; complaints name the lines. A name
-    is a job's or, where there is no such job, a kind's.
+    A line is {"name": "send-email", "params": {"to": "ada@example.com"}}, with the options by their names, such as
+    "unique_key"; a line's own options win over those of the command. All lines are queued or none; complaints name the
+    lines. A name is a job's or, where there is no such job, a kind's.
     """
-    config = open_config(config_file)
+    config = open_whole_config(config_file)
     options = _options(given)
     with open_store(config) as store:
         check = functools.partial(_checked, config, frozenset(queries.job_names(store)))
@@ -170,7 +171,7 @@ def _request(line: bytes, options: dict[str, Any]) -> RunRequest:
     except (ValueError, RecursionError) as error:
         raise EnqueueRefused(f"not JSON: {error}") from None
     if not isinstance(read, dict):
-        raise EnqueueRefused('not an object such as {"name": "sync-user", "params": {"user_id": 5}}')
+        raise EnqueueRefused('not an object such as {"name": "send-email", "params": {"to": "ada@example.com"}}')
     unknown = [key for key in read if key not in _FIELDS]
     if unknown:
         near = get_close_matches(unknown[0], _FIELDS, n=1)
@@ -189,8 +190,10 @@ def _checked(config: Config, stored_jobs: Collection[str], request: RunRequest) 
     jobs = {job.name: job for job in config.jobs}
     job = jobs.get(request.name)
     kind = config.kinds.get(job.kind if job else request.name)
+    if kind is None and request.name in stored_jobs:
+        return request  # of a module that a daemon was told to import; the store checks what it knows of its kind
     if kind is None:
-        near = get_close_matches(request.name, [*jobs, *config.kinds], n=1)
+        near = get_close_matches(request.name, [*jobs, *stored_jobs, *config.kinds], n=1)
         advice = f"did you mean {near[0]!r}?" if near else "`batchd jobs` and `batchd kinds` list them"
         raise EnqueueRefused(f"there is no job and no kind {request.name!r}", hint=advice)
     queues = {"default", *config.settings.queues}
@@ -219,7 +222,7 @@ def _check_params(config: Config, kind: Kind[Any], params: dict[str, JsonValue])
     try:
         understood = kind.params.model_validate(params)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in error.errors())
+        told = faults_text(error, kind.params.model_fields)
         raise EnqueueRefused(f"kind {kind.name!r}: {told}", hint=hint) from None
     faults = [f"{key}: {said}" for key, said in (kind.check(understood) if kind.check else ())]
     faults += [

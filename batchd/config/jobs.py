@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from batchd.config.alert_settings import JobAlertsSection
 from batchd.config.faults import add_faults
 from batchd.config.problems import Problems
-from batchd.config.settings import JobSettings, Settings, ThenSettings
+from batchd.config.settings import JobSettings, RetrySettings, Settings, ThenSettings, checked_zone
 from batchd.config.substitution import Substitution
 from batchd.domain.follow import first_cycle
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject, JsonValue
@@ -21,6 +21,9 @@ from batchd.jobs.contract import Kind, Start
 
 _SHARED = frozenset(JobSettings.model_fields)
 _FILE = "_file"
+
+INNER_NAMES = {"retry": RetrySettings.model_fields, "alerts": JobAlertsSection.model_fields}
+"""The keys that there are in the tables of a job's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,11 @@ class JobReader:
             self._problems.add(path, f"must be a table: write [jobs.{name}]")
             return None
         kind = self._kind_of(path, table)
-        if kind is None:
-            return None
         shared = {key: value for key, value in table.items() if key in _SHARED}
         own = {key: value for key, value in table.items() if key not in _SHARED and key != "kind"}
-        settings = self._shared(path, kind, {**kind.defaults, **defaults, **shared})
+        settings = self._shared(path, kind, {**(kind.defaults if kind else {}), **defaults, **shared})
+        if kind is None:
+            return None
         if settings is not None and settings.limit_key is not None:
             self._check_limit_key(path, kind, settings.limit_key)
         params = self._params(path, kind, own)
@@ -168,28 +171,38 @@ class JobReader:
             )
         return kind
 
-    def _shared(self, path: tuple[str, ...], kind: Kind[Any], merged: Mapping[str, Any]) -> JobSettings | None:
+    def _shared(self, path: tuple[str, ...], kind: Kind[Any] | None, merged: Mapping[str, Any]) -> JobSettings | None:
+        settings: JobSettings | None = None
         try:
             settings = JobSettings.model_validate(merged)
         except ValidationError as error:
-            add_faults(self._problems, path, error, _SHARED | JobAlertsSection.model_fields.keys())
-            return None
-        zone = settings.timezone or self._settings.daemon.timezone
-        if settings.schedule is not None:
-            try:
-                parse_schedule(settings.schedule, zone)
-            except ScheduleError as error:
-                self._problems.add((*path, "schedule"), str(error))
-        if kind.runs_elsewhere and settings.schedule is not None:
-            self._problems.add(
-                (*path, "schedule"),
-                f"kind {kind.name!r} is not started by batchd; say with `expected` when it should run",
-            )
-        queues = {"default", *self._settings.queues}
-        if settings.queue not in queues:
-            message = f"there is no [queues.{settings.queue}]"
-            self._problems.add_named((*path, "queue"), message, settings.queue, queues)
+            add_faults(self._problems, path, error, _SHARED, INNER_NAMES)
+        # One wrong setting hides none of the others: a schedule is read in UTC where its time zone is none.
+        self._check_schedule(path, kind, merged.get("schedule"), merged.get("timezone"))
+        self._check_queue(path, merged.get("queue", "default"))
         return settings
+
+    def _check_schedule(self, path: tuple[str, ...], kind: Kind[Any] | None, schedule: object, zone: object) -> None:
+        place = (*path, "schedule")
+        if not isinstance(schedule, str):
+            return
+        try:
+            known = checked_zone(zone) if isinstance(zone, str) else self._settings.daemon.timezone
+        except ValueError:
+            known = "UTC"
+        try:
+            parse_schedule(schedule, known)
+        except ScheduleError as error:
+            self._problems.add(place, str(error))
+        if kind is not None and kind.runs_elsewhere:
+            message = f"kind {kind.name!r} is not started by batchd; say with `expected` when it should run"
+            self._problems.add(place, message)
+
+    def _check_queue(self, path: tuple[str, ...], queue: object) -> None:
+        queues = {"default", *self._settings.queues}
+        if isinstance(queue, str) and queue not in queues:
+            message = f"there is no [queues.{queue}]; there are: {', '.join(sorted(queues))}"
+            self._problems.add_named((*path, "queue"), message, queue, queues)
 
     def _check_limit_key(self, path: tuple[str, ...], kind: Kind[Any], limit_key: str) -> None:
         fields = kind.params.model_fields
@@ -198,6 +211,8 @@ class JobReader:
                 self._problems.add((*path, "limit_key"), f"names {name}, a secret, which must not be stored")
             elif name not in fields and kind.params.model_config.get("extra") != "allow":
                 message = f"names {name}, which is no parameter of kind {kind.name!r}"
+                if "arguments" in fields:
+                    message += f"; an argument of its function is {{arguments.{name}}}"
                 self._problems.add_named((*path, "limit_key"), message, name, fields)
 
     def _params(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject | None:
@@ -211,7 +226,8 @@ class JobReader:
             if name != "*" and name not in self._settings.databases:
                 known = ", ".join(sorted(self._settings.databases)) or "none yet"
                 message = f"there is no [databases.{name}]; there are: {known}"
-                self._problems.add_named((*path, "database"), message, name, self._settings.databases)
+                place = (*path, *_place_of_database(own, name))
+                self._problems.add_named(place, message, name, self._settings.databases)
         if kind.needs_mail is not None and kind.needs_mail(params) and self._settings.mail is None:
             self._problems.add(
                 path, "sends mail, and there is no [mail]; write one with `host` (or `folder`) and `from`"
@@ -270,6 +286,16 @@ def _then_run(then: ThenSettings) -> JsonObject:
 def _start_of(then: Mapping[str, JsonValue]) -> Start:
     params = then.get("params")
     return Start((), str(then["job"]), None, None, frozenset(params) if isinstance(params, dict) else frozenset())
+
+
+def _place_of_database(own: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return the keys under which the params name the database, such as `databases` or `queries.day.database`."""
+    for key, value in own.items():
+        if "database" in key and (value == name or (isinstance(value, list) and name in value)):
+            return (key,)
+        if isinstance(value, dict) and (inner := _place_of_database(value, name)):
+            return (key, *inner)
+    return ()
 
 
 def secret_fields(kind: Kind[Any]) -> set[str]:

@@ -18,9 +18,9 @@ from batchd.config.alerts import AlertsReader
 from batchd.config.borrowing import with_borrowed
 from batchd.config.document import parse, read_text
 from batchd.config.exports import ExportsSection, read_exports
-from batchd.config.faults import add_fault, add_faults, fault_text
+from batchd.config.faults import add_fault, add_faults
 from batchd.config.http import read_http
-from batchd.config.jobs import JobReader, ReadJob, secret_fields
+from batchd.config.jobs import INNER_NAMES, JobReader, ReadJob, secret_fields
 from batchd.config.mail import read_mail
 from batchd.config.problems import ConfigInvalid, Problem, Problems
 from batchd.config.settings import (
@@ -43,6 +43,7 @@ from batchd.domain.surface import HttpSettings
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs import catalog
 from batchd.jobs.contract import Kind
+from batchd.jobs.fault_words import faults_text
 from batchd.mail.delivery import MailSettings
 
 _SECTIONS = ("daemon", "store", "databases", "mail", "http", "exports", "log", "queues", "alerts", "defaults", "jobs")
@@ -92,11 +93,7 @@ class Config:
         try:
             kind.params.model_validate({**self.params[job], **overrides})
         except ValidationError as error:
-            said = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault_text(fault, kind.params.model_fields)}"
-                for fault in error.errors(include_url=False)
-            )
-            known = ", ".join(kind.params.model_fields)
+            said, known = faults_text(error, kind.params.model_fields), ", ".join(kind.params.model_fields)
             raise ParamsInvalid(f"job {job!r}: {said}", hint=f"its params are: {known}") from None
 
     def check_overrides(self, job: str, overrides: JsonObject) -> None:
@@ -198,7 +195,7 @@ def _check_defaults(defaults: dict[str, Any], problems: Problems) -> None:
     try:
         JobSettings.model_validate(defaults)
     except ValidationError as error:
-        add_faults(problems, ("defaults",), error, JobSettings.model_fields)
+        add_faults(problems, ("defaults",), error, JobSettings.model_fields, INNER_NAMES)
         defaults.clear()
 
 

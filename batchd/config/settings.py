@@ -300,7 +300,8 @@ class JobSettings(Section):
         None,
         min_length=1,
         max_length=200,
-        description='What the queue\'s limits per key go by: a text with parameters in braces, "{customer}".',
+        description="What the queue's limits per key go by: a text with parameters in braces, "
+        '"{table}" or "{arguments.customer}".',
     )
     keep_for: dict[FinalState, Duration] = Field(
         default_factory=dict, description="How long this job's runs are kept, by state, instead of the daemon's rule."

@@ -19,21 +19,26 @@ _ROWS = re.compile(r"rows=(\d+)")
 _USED = re.compile(r"(?:Index (?:Only )?Scan(?: Backward)? using|Bitmap Index Scan on|USING (?:COVERING )?INDEX) (\S+)")
 _BY_KEY = re.compile(r"USING INTEGER PRIMARY KEY")
 _SCANNED = re.compile(r"(?:Seq Scan on|^\s*SCAN) (?!CONSTANT ROW)(\S+)(?! .*USING)", re.MULTILINE)
-_FILTERED = re.compile(r"Filter: \(+\"?(\w+)\"?\)? ?(?:::\w+\)? )?(?:[<>=]|~~|IS)")
+_FILTERED_SCAN = re.compile(
+    r"Seq Scan on (\S+)[^\n]*\.\.(\d+)[^\n]*\n +Filter: \(+(\"?\w+\"?)\)? ?(?:::\w+\)? )?(?:[<>=]|~~|IS)"
+)
+_WORTH_AN_INDEX = 500
+"""PostgreSQL's cost of a scan: some hundred pages, or some ten thousand rows. Below it is right to read them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
     """`plan` as the database prints it; `scanned` are tables that it reads from end to end.
 
-    `filtered` is the column by which it then chooses, where it says so. `error`: it refuses the statement.
+    `unserved` are the tables and columns of conditions that no index serves, where it says so and the table is large.
+    `error`: it refuses the statement.
     """
 
     plan: tuple[str, ...]
     rows: int | None
     indexes: tuple[str, ...]
     scanned: tuple[str, ...]
-    filtered: str | None
+    unserved: tuple[tuple[str, str], ...]
     error: str | None = None
 
 
@@ -55,18 +60,23 @@ def explained(database: Database, statement: Any, limit: timedelta) -> Explained
             lines = [str(row[-1]) for row in connection.execute(statement)]
     except (BatchdError, SQLAlchemyError) as error:
         said = error.message if isinstance(error, BatchdError) else driver_message(error)
-        return Explained((), None, (), (), None, said)
+        return Explained((), None, (), (), (), said)
     plan = "\n".join(lines)
     rows = _ROWS.search(plan) if database.dialect.name == "postgresql" else None
     used = tuple(dict.fromkeys(_USED.findall(plan)))
-    filtered = _FILTERED.search(plan)
     return Explained(
         plan=tuple(lines),
         rows=None if rows is None else int(rows[1]),
         indexes=used or (("the primary key",) if _BY_KEY.search(plan) else ()),
         scanned=tuple(dict.fromkeys(_SCANNED.findall(plan))),
-        filtered=None if filtered is None else filtered[1],
+        unserved=unserved_in(plan),
     )
+
+
+def unserved_in(plan: str) -> tuple[tuple[str, str], ...]:
+    """Return table and column of each large scan of PostgreSQL's that chooses by a condition on the column."""
+    found = ((scan[1], scan[3]) for scan in _FILTERED_SCAN.finditer(plan) if int(scan[2]) >= _WORTH_AN_INDEX)
+    return tuple(dict.fromkeys(found))
 
 
 def counted(database: Database, statement: Any, limit: timedelta) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from batchd.domain.quantities import parse_duration
 
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\}")
 _LONGEST_KEY = 200
 
 
@@ -114,12 +114,17 @@ def in_turn(
 
 
 def resolved_key(template: str | None, params: Mapping[str, Any]) -> str | None:
-    """Return the key of a run: the template with each `{param}` replaced by the run's parameter (empty if None)."""
+    """Return the key of a run: the template with each `{param}` replaced by the run's parameter (empty if None).
+
+    `{arguments.customer}` is what the parameter `arguments`, an object, has under `customer`.
+    """
     if template is None:
         return None
 
     def value(found: re.Match[str]) -> str:
-        given = params.get(found[1])
+        given: Any = params
+        for part in found[1].split("."):
+            given = given.get(part) if isinstance(given, Mapping) else None
         if isinstance(given, str | None):
             return given or ""
         return json.dumps(given, ensure_ascii=False)  # as SQL writes it, which fills in keys too
@@ -128,8 +133,8 @@ def resolved_key(template: str | None, params: Mapping[str, Any]) -> str | None:
 
 
 def names_in(template: str) -> frozenset[str]:
-    """Return the parameters that the template names."""
-    return frozenset(_PLACEHOLDER.findall(template))
+    """Return the parameters that the template names, also by something within them."""
+    return frozenset(name.partition(".")[0] for name in _PLACEHOLDER.findall(template))
 
 
 def parse_rate(text: str) -> Rate:

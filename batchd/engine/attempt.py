@@ -31,6 +31,7 @@ from batchd.errors import (
 )
 from batchd.jobs.contract import Kind
 from batchd.jobs.failures import described
+from batchd.jobs.fault_words import faults_text
 from batchd.store.claims import Claim
 from batchd.store.finish import Ending
 
@@ -114,10 +115,7 @@ def _understood(running: RunningAttempt, catalog: Catalog) -> tuple[Kind[Any], A
     try:
         return kind, kind.params.model_validate(catalog.resolve_params(claim.job, claim.params))
     except ValidationError as error:
-        # Only places and rules: the input may be a secret.
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}" for fault in error.errors()
-        )
+        faults = faults_text(error, kind.params.model_fields)
         raise ParamsInvalid(f"params of kind {claim.kind!r} are not understood: {faults}") from None
     except BatchdError as error:
         raise ParamsInvalid(error.message, hint=error.hint) from error

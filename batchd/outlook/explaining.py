@@ -89,9 +89,8 @@ def explain_job(
         next_fire=parse_schedule(job.schedule, job.timezone).next_after(now) if job.schedule and job.enabled else None,
         statements=statements,
         facts=tuple((name, str(mask(value))) for name, value in look.facts),
-        advice=(
-            *look.advice,
-            *(line for each in statements if not look.advice for line in _scan_advice(each, databases)),
+        advice=tuple(
+            dict.fromkeys(look.advice or (line for each in statements for line in _scan_advice(each, databases)))
         ),
         runs_seen=len(history.lengths) if history else 0,
         failing=history.failing if history else 0.0,
@@ -123,11 +122,10 @@ def _report(
 
 
 def _scan_advice(statement: StatementReport, databases: Mapping[str, Database]) -> Iterable[str]:
-    """Say which index a condition lacks, where the plan names the column."""
-    if statement.plan is None or not statement.plan.scanned or statement.plan.filtered is None:
+    """Say which indexes conditions lack, where the plan names table and column."""
+    if statement.plan is None or databases[statement.database].dialect.name != "postgresql":
         return
-    table, column = statement.plan.scanned[0], statement.plan.filtered
-    if databases[statement.database].dialect.name == "postgresql":
+    for table, column in statement.plan.unserved:
         yield f"CREATE INDEX CONCURRENTLY ON {table} ({column});"
 
 

@@ -33,7 +33,8 @@ class KindParams:
         """Return what is wrong with params of these names; a run of a job has the job's params as well."""
         names = frozenset(given)
         if self.known is not None and names - self.known:
-            return f"kind {kind!r} takes no parameter {min(names - self.known)!r}"
+            hint = "; what its function takes goes into 'arguments'" if "arguments" in self.known else ""
+            return f"kind {kind!r} takes no parameter {min(names - self.known)!r}{hint}"
         if names & self.secret:
             return (
                 f"parameter {min(names & self.secret)!r} is a secret, and a run's params are stored; "

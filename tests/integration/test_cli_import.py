@@ -103,7 +103,7 @@ def test_bad_usage_is_told_in_one_line(config: Path, tmp_path: Path) -> None:
         (["users.csv", "-d", "ap"], ExitCode.USAGE, "no [databases.ap]"),
         (["nowhere.csv", "-d", "app"], ExitCode.RUN_FAILED, "No such file"),
         (["users.csv", "-d", "app", "--delimiter", "ab"], ExitCode.USAGE, "is no delimiter"),
-        (["users.csv", "-d", "app", "-p", "colour=1"], ExitCode.USAGE, "colour"),
+        (["users.csv", "-d", "app", "-p", "dlimiter=;"], ExitCode.USAGE, "unknown key; did you mean 'delimiter'?"),
     ):
         done = batchd(config, "import", *words, "-t", "users")
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr

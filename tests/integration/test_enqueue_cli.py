@@ -134,7 +134,7 @@ def test_bad_usage_is_told(shell: Shell) -> None:
         "nightly --queue crit": "there is no [queues.crit]; there are: critical, default",
         "nightly -p tabel=x": "tabel",
         "email": "there is no [mail]",
-        "cleanup -p table=t": "kind 'cleanup'",
+        "cleanup -p table=t": "kind 'cleanup': database: is missing",
         'health_check -p databases=["nope"]': "there is no [databases.nope]",
         "nightly --at 2027-01-01 --delay 5m": "either at or delay",
         "nightly --unique-period 5m": "need a unique_key",
@@ -156,6 +156,22 @@ def test_a_job_that_the_store_does_not_know_yet_is_no_kind(shell: Shell) -> None
     assert code == 2
     assert "batchd run" in err
     assert shell.count == 0
+
+
+def test_functions_of_ones_own_are_queued_by_name(shell: Shell, tmp_path: Path) -> None:
+    """Those of a module that the config imports; and any other that a daemon has told the store of."""
+    (tmp_path / "shopwork.py").write_text(
+        "import batchd\n@batchd.job(queue='critical')\ndef greet(name: str) -> None: ...\n"
+    )
+    with (tmp_path / "config.toml").open("a") as config:
+        config.write('[daemon]\nimport = ["shopwork"]\n')
+    for job in ("greet", "elsewhere"):
+        add_schedule(shell.store, job, kind="python", params={"target": f"shopwork:{job}"})
+    register(shell.store, {"python": ANY}, ["critical"])
+    for job in ("greet", "elsewhere"):
+        run = run_row(shell.store, shell.json("enqueue", job, "-p", 'arguments={"name": "Ann"}')["run_id"])
+        assert run["params"]["arguments"] == {"name": "Ann"}
+    assert "did you mean 'elsewhere'?" in shell("enqueue", "elswhere")[2]
 
 
 def test_lines_are_queued_all_at_once(shell: Shell) -> None:

@@ -40,7 +40,8 @@ def store(database: Database) -> Database:
         limit_key="mail:{to}",
         mutex="m",
     )
-    register(database, {"mail": MAIL, "noop": KindParams(None, frozenset(), frozenset())}, ["critical"])
+    call = KindParams(frozenset({"target", "arguments"}), frozenset({"target"}), frozenset())
+    register(database, {"mail": MAIL, "call": call, "noop": KindParams(None, frozenset(), frozenset())}, ["critical"])
     execute(database, "CREATE TABLE orders (number integer)")
     return database
 
@@ -142,6 +143,10 @@ _WRONG: dict[str, tuple[RunRequest, str]] = {
     "name": (RunRequest("welcom"), "there is no job and no kind 'welcom'"),
     "queue": (RunRequest("noop", queue="critcal"), "there is no queue 'critcal'"),
     "param": (RunRequest("welcome", {"too": 1}), "kind 'mail' takes no parameter 'too'"),
+    "argument": (
+        RunRequest("call", {"user": 1}),
+        "kind 'call' takes no parameter 'user'; what its function takes goes into 'arguments'",
+    ),
     "missing": (RunRequest("mail"), "kind 'mail' needs the parameter 'to'"),
     "secret": (RunRequest("welcome", {"password": "x"}), "parameter 'password' is a secret"),
 }

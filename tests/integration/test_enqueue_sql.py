@@ -35,7 +35,7 @@ def prepared(url: str) -> Database:
         kind="mail",
         params={"to": "a", "cc": {"x": 1}, "n": 1.5},
         queue="critical",
-        limit_key="mail:{to}!",
+        limit_key="mail:{to}{cc.x}!",
         mutex="m",
     )
     register(store, {"mail": MAIL}, ["critical"])
@@ -73,7 +73,7 @@ def test_the_function_returns_the_runs_id(store: Database, psql: psycopg.Connect
         "sql",
     )
     assert run["params"] == {"to": "x", "cc": {"x": 1}, "n": 1.5}
-    assert (run["limit_key"], run["mutex"]) == ("mail:x!", "m")
+    assert (run["limit_key"], run["mutex"]) == ("mail:x1!", "m")
     full = """SELECT batchd_enqueue('mail', '{"to": null}', queue => 'default', priority => 7,
         at => '2027-01-01 09:00+01', max_attempts => 2, backoff => 'fixed', retry_delay => '2 s',
         max_retry_delay => '1 min', jitter => 0, timeout => '90 s', unique_key => 'k', unique_period => '1 h',
@@ -204,9 +204,10 @@ def test_an_insert_on_sqlite_queues_a_run(lite: tuple[Database, sqlite3.Connecti
         """ '["a"]', '{"by": 1}', 2)"""
     )
     assert (last(store)["limit_key"], last(store)["mutex"]) == (None, None)
-    connection.execute("INSERT INTO batchd_enqueue (name, params) VALUES ('welcome', '{\"to\": \"ä\"}')")
-    assert (last(store)["limit_key"], last(store)["mutex"]) == ("mail:ä!", "m")
-    connection.execute("DELETE FROM batchd_runs WHERE id = (SELECT max(id) FROM batchd_runs)")
+    for params, key in (('{"to": "ä"}', "mail:ä1!"), ('{"to": "ä", "cc": {"y": 2}}', "mail:ä!")):
+        connection.execute("INSERT INTO batchd_enqueue (name, params) VALUES ('welcome', ?)", (params,))
+        assert (last(store)["limit_key"], last(store)["mutex"]) == (key, "m")
+        connection.execute("DELETE FROM batchd_runs WHERE id = (SELECT max(id) FROM batchd_runs)")
     run = last(store)
     assert (run["schedule_id"], run["available_at"]) == (None, datetime(2027, 1, 1, 8, tzinfo=UTC))
     assert run["retry"] == {"backoff": "fixed", "delay_seconds": 10.0, "max_delay_seconds": 3600.0, "jitter": 0.1}

@@ -54,7 +54,7 @@ def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         '[daemon]\nworkrs = 3\n[databases.app]\nurl = "sqlite:///app.db"\n'
         '[jobs.a]\nkind = "prob"\n[jobs.b]\nkind = "probe"\ndatabase = "ap"\nschedule = "0 0 31 2 *"\n'
         'timezone = "Europe/Berln"\nlimt = 2\n[jobs.c]\nkind = "probe"\ndatabase = "app"\nqueue = "fast"\n'
-        'timeout = "x"\n'
+        'timeout = "x"\n[jobs.d]\nkind = "prob"\nschedule = "every 5 minuts"\ntimeout = "y"\n'
     )
     said = problems(tmp_path, text)
     for expected in (
@@ -64,7 +64,14 @@ def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
     ):
         assert expected in said
     assert any(line.startswith("config.toml:11: [jobs.b] timezone: unknown time zone") for line in said)
-    assert any(line.startswith("config.toml:17: [jobs.c] timeout: not a duration: 'x'") for line in said)
+    for beginning in (
+        "config.toml:10: [jobs.b] schedule: '0 0 31 2 *' is not a cron schedule",  # though its zone is none
+        "config.toml:16: [jobs.c] queue: there is no [queues.fast]; there are: default",
+        "config.toml:17: [jobs.c] timeout: not a duration: 'x'",
+        'config.toml:20: [jobs.d] schedule: cannot read "every 5 minuts"',  # though its kind is none
+        "config.toml:21: [jobs.d] timeout: not a duration: 'y'",
+    ):
+        assert any(line.startswith(beginning) for line in said), said
 
 
 @pytest.mark.parametrize(
@@ -74,7 +81,7 @@ def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         ('queue = "fast"', "[jobs.a] queue: there is no [queues.fast]"),
         ('note = "${NOPE}"', "[jobs.a] note: the environment variable NOPE is not set"),
         ('token_file = "nope"', "[jobs.a] token_file: cannot read nope: No such file"),
-        ("retry = { max_atempts = 1 }", "[jobs.a] retry.max_atempts: unknown key"),
+        ("retry = { max_atempts = 1 }", "[jobs.a] retry.max_atempts: unknown key; did you mean 'max_attempts'?"),
     ],
 )
 def test_each_error_names_section_and_key(tmp_path: Path, job: str, said: str) -> None:
@@ -88,6 +95,19 @@ def test_a_database_that_does_not_exist_is_named_with_the_nearest(tmp_path: Path
     (line,) = problems(tmp_path, BASE + '[jobs.a]\nkind = "probe"\ndatabase = "appp"\n')
     assert "there is no [databases.appp]" in line
     assert "did you mean 'app'?" in line
+
+
+def test_a_database_is_named_where_it_is_written(tmp_path: Path) -> None:
+    """In a list, and in a table within the job."""
+    (tmp_path / "config.toml").write_text(
+        f'{BASE}[jobs.a]\nkind = "health_check"\ndatabases = ["app", "nix"]\n'
+        '[jobs.b]\nkind = "report"\nsave_to = "b.html"\nqueries.day = { sql = "SELECT 1", database = "nix" }\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigInvalid) as raised:
+        load_config(tmp_path / "config.toml", {})
+    places = [(problem.line, problem.key) for problem in raised.value.problems]
+    assert places == [(5, "databases"), (9, "queries.day.database")]
 
 
 def test_a_job_written_twice_is_an_error(tmp_path: Path) -> None:

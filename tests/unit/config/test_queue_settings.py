@@ -92,3 +92,7 @@ def test_a_key_names_parameters_of_the_kind(tmp_path: Path) -> None:
     """A typing mistake would make one key of all runs."""
     with pytest.raises(ConfigInvalid, match="limit_key"):
         load_config(written(tmp_path, _JOB + 'limit_key = "{tabel}"\n'), {})
+    python = '[jobs.b]\nkind = "python"\ntarget = "os:getcwd"\nlimit_key = "{customer}"\n'
+    with pytest.raises(ConfigInvalid, match=r"an argument of its function is \{arguments.customer\}"):
+        load_config(written(tmp_path, python), {})
+    load_config(written(tmp_path, python.replace("{customer}", "{arguments.customer}")), {})

@@ -72,7 +72,9 @@ def test_a_key_is_made_of_the_runs_parameters() -> None:
     assert resolved_key(None, {"a": 1}) is None
     assert resolved_key("{customer}/{missing}", {"customer": 7}) == "7/"
     assert resolved_key("{nul}", {"nul": "a\0b"}) == "ab"
-    assert names_in("{a}-{b} {a}") == {"a", "b"}
+    assert resolved_key("{arguments.customer}", {"arguments": {"customer": "x"}}) == "x"
+    assert resolved_key("{arguments.customer.id}{no.such}", {"arguments": {"customer": "x"}}) == ""
+    assert names_in("{a}-{b.c} {a}") == {"a", "b"}
 
 
 def test_a_rate_is_a_count_and_a_period() -> None:

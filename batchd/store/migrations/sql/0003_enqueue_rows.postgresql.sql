@@ -49,10 +49,13 @@ SELECT
     CASE WHEN jsonb_typeof(own_params) = 'object' THEN job_params || own_params END,
     at, delay, run_timeout, job_retry || COALESCE(retry, CAST('{}' AS jsonb)), run_attempts,
     unique_key, unique_period, COALESCE(on_conflict, 'keep'), tags, metadata, run_mutex,
-    -- The job's template, whose every second part is the name of a param.
+    -- The job's template, whose every second part is the name of a param, or a path into one.
     CASE WHEN limit_key IS NOT NULL OR job_limit_key IS NULL THEN limit_key ELSE (
         SELECT left(string_agg(
-            CASE WHEN mod(n, 2) = 0 THEN COALESCE((job_params || own_params)->>part, '') ELSE part END, '' ORDER BY n
+            CASE
+                WHEN mod(n, 2) = 0 THEN COALESCE((job_params || own_params) #>> string_to_array(part, '.'), '')
+                ELSE part
+            END, '' ORDER BY n
         ), 200)
         FROM regexp_split_to_table(job_limit_key, '[{}]') WITH ORDINALITY AS parts (part, n)
     ) END,
@@ -70,7 +73,10 @@ SELECT
             SELECT FROM jsonb_object_keys(own_params) AS key
             WHERE jsonb_typeof(takes->'known') = 'array' AND NOT takes->'known' ? key
         ) THEN (
-            SELECT 'kind ' || quote_literal(run_kind) || ' takes no parameter ' || quote_literal(min(key))
+            SELECT 'kind ' || quote_literal(run_kind) || ' takes no parameter ' || quote_literal(min(key)) || CASE
+                WHEN takes->'known' ? 'arguments' THEN '; what its function takes goes into ''arguments'''
+                ELSE ''
+            END
             FROM jsonb_object_keys(own_params) AS key WHERE NOT takes->'known' ? key
         )
         WHEN EXISTS (SELECT FROM jsonb_object_keys(own_params) AS key WHERE takes->'secret' ? key) THEN (

@@ -80,20 +80,26 @@ BEGIN
         ),
         'queued', coalesce(NEW.max_attempts, s.max_attempts, 3), strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000Z', 'sql',
         NEW.unique_key, NEW.tags, NEW.metadata, s.mutex,
-        -- The job's template, with each {param} filled in from the left.
+        -- The job's template, with each {param}, or {path.into.one}, filled in from the left.
         (
             WITH RECURSIVE fill (done, rest) AS (
                 SELECT '', s.limit_key
                 UNION ALL
                 SELECT
                     done || substr(rest, 1, instr(rest, '{') - 1) || coalesce(
-                        (
-                            SELECT value FROM json_each(coalesce(NEW.params, '{}'))
-                            WHERE key = substr(rest, instr(rest, '{') + 1, instr(rest, '}') - instr(rest, '{') - 1)
-                        ),
-                        (
-                            SELECT value FROM json_each(s.params)
-                            WHERE key = substr(rest, instr(rest, '{') + 1, instr(rest, '}') - instr(rest, '{') - 1)
+                        json_extract(
+                            (
+                                SELECT json_group_object(key, json(CASE type
+                                    WHEN 'object' THEN value WHEN 'array' THEN value ELSE json_quote(value) END))
+                                FROM (
+                                    SELECT key, value, type FROM json_each(coalesce(s.params, '{}'))
+                                    WHERE key NOT IN (SELECT key FROM json_each(coalesce(NEW.params, '{}')))
+                                    UNION ALL SELECT key, value, type FROM json_each(coalesce(NEW.params, '{}'))
+                                )
+                            ),
+                            '$."' || replace(
+                                substr(rest, instr(rest, '{') + 1, instr(rest, '}') - instr(rest, '{') - 1), '.', '"."'
+                            ) || '"'
                         ),
                         ''
                     ),
