@@ -15,6 +15,7 @@ _AT_ONCE = {
     "daemon": frozenset(
         {
             "timezone",
+            "workers",
             "shutdown_grace",
             "queue_order",
             "imports",
