@@ -57,5 +57,6 @@ def _settings(url: str | None, config: str | None) -> tuple[DatabaseSettings, fr
             name="store", url=url, pool_size=2, connect_timeout=limit, statement_timeout=limit, lock_timeout=limit
         )
         return known, secrets_in(url)
-    loaded = load_config(config_path(config, os.environ), os.environ)
+    loaded = load_config(config_path(config, os.environ), os.environ, may_lack_secrets=True)
+    loaded.require_secrets(("store",))
     return loaded.store, loaded.secrets

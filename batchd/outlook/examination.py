@@ -16,7 +16,7 @@ from pathlib import Path
 from zoneinfo import TZPATH, ZoneInfo
 
 from batchd.clock import Clock
-from batchd.config.load import Config
+from batchd.config.load import SECRETS_REMEDY, Config
 from batchd.db.ailments import DeadRows, Server, clock_of, file_of_sqlite, server_of
 from batchd.db.engine import Database, driver_message, file_of
 from batchd.errors import BatchdError
@@ -113,6 +113,8 @@ def _tzdata_version() -> str | None:
 
 
 def _permissions(config: Config) -> Iterable[Finding]:
+    for problem in config.withheld:
+        yield _warn("permissions", f"{problem}: what it opens was not examined", SECRETS_REMEDY)
     for warning in config.warnings:
         yield _warn("permissions", str(warning), f"chmod o-r {config.path}")
     secret_files = [config.path, config.path.with_name(".env")]

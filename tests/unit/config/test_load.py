@@ -136,6 +136,39 @@ def test_a_bare_file_name_is_a_systemd_credential(tmp_path: Path) -> None:
     assert "hunter2" not in repr(config.databases)
 
 
+def test_a_credential_of_the_service_is_missed_only_where_it_is_used(tmp_path: Path) -> None:
+    """A terminal has none: the config is read all the same, jobs hash alike, and whoever needs the secret is told."""
+    text = (
+        '[store]\nurl_file = "store-url"\n[databases.app]\nurl_file = "app-url"\n'
+        '[mail]\nhost = "mail"\nfrom = "a@example.com"\nuser = "u"\npassword_file = "mail-password"\n'
+        '[alerts.channels.ops]\ntype = "webhook"\nurl_file = "hook"\n'
+        '[jobs.a]\nkind = "probe"\ndatabase = "app"\ntoken_file = "token"\n'
+    )
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    contents = {"store-url": "sqlite:///s.db", "app-url": "sqlite:///a.db", "hook": "https://example.com/hook"}
+    for name in ("store-url", "app-url", "mail-password", "hook", "token"):
+        (credentials / name).write_text(contents.get(name, "hunter2"))
+    service = load(tmp_path, text, CREDENTIALS_DIRECTORY=str(credentials))
+    assert service.withheld == ()
+    assert len(problems(tmp_path, text)) >= 5
+
+    config = load_config(tmp_path / "config.toml", {}, {"probe": PROBE}, may_lack_secrets=True)
+    assert config.jobs == service.jobs
+    assert (config.databases, config.secrets) == ({}, frozenset())
+    said = [problem.message for problem in config.withheld]
+    assert {word.partition(" is a credential")[0] for word in said} == {path.name for path in credentials.iterdir()}
+    config.require_secrets(())
+    for section in ("store", "databases", "mail", "alerts", "jobs"):
+        with pytest.raises(CredentialDenied) as raised:
+            config.require_secrets((section,))
+        assert len(raised.value.problems) == 1
+    # A path is no credential: somebody has mistyped it.
+    (tmp_path / "config.toml").write_text(text.replace('"token"', '"./token"'))
+    with pytest.raises(ConfigInvalid, match="cannot read token"):
+        load_config(tmp_path / "config.toml", {}, {"probe": PROBE}, may_lack_secrets=True)
+
+
 def test_a_secret_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
     """A missing, an empty and a binary one are told; one that may not be read is a matter of permission."""
     (tmp_path / "empty").touch()
