@@ -18,7 +18,7 @@ from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
 from batchd.config.code import code_problems
 from batchd.config.load import Config
-from batchd.config.problems import ConfigInvalid, Problem
+from batchd.config.problems import ConfigInvalid, CredentialDenied, Problem
 from batchd.config.schema import json_schema
 from batchd.domain.job import JobDefinition
 from batchd.domain.jsonable import jsonable
@@ -54,6 +54,8 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     """
     try:
         config = open_whole_config(config_file, secrets=_CONNECTED if connect else ())
+        if config.denied:
+            raise CredentialDenied(config.denied)
     except ConfigInvalid as error:
         if as_json:
             emit_json({"ok": False, "problems": error.problems, "warnings": [], "databases": [], "jobs": []})

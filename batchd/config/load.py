@@ -61,7 +61,7 @@ class Config:
     `path` is the file as it was named, `folder` the whole path of where it is: what relative paths are relative to.
     `state` is the folder for what the daemon keeps on disk. `withheld` are secrets that could not be had, where the
     reader of the config allowed for that: `require_secrets` says whether they matter. A database whose URL is one of
-    them is not in `databases`.
+    them is not in `databases`. `denied` are those of them whose files are there, and closed to this user.
     """
 
     path: Path
@@ -83,6 +83,7 @@ class Config:
     places: Problems = field(repr=False)
     warnings: tuple[Problem, ...] = ()
     withheld: tuple[Problem, ...] = ()
+    denied: tuple[Problem, ...] = ()
 
     def problem(self, path: tuple[str, ...], message: str) -> Problem:
         """Return a problem, found after the config was read, with the line on which `path` is written."""
@@ -198,6 +199,7 @@ def load_config(
         places=problems,
         warnings=_exposed_secrets(path, outside, problems),
         withheld=tuple(problems.withheld),
+        denied=tuple(problems.denied),
     )
 
 

@@ -97,12 +97,12 @@ class Problems:
     def __init__(self, file: Path, text: str, *, may_lack_secrets: bool = False) -> None:
         self.found: list[Problem] = []
         self.withheld: list[Problem] = []
+        self.denied: list[Problem] = []
         self._may_lack_secrets = may_lack_secrets
         self._lacking: set[Path_] = set()
         self._file = str(file)
         self._locator = Locator(text)
         self._faulty: set[Path_] = set()
-        self._denied = 0
 
     def add(self, path: Path_, message: str, *, names: Iterable[str] = ()) -> None:
         """Note a problem with what stands at `path`; `names` are the valid ones where it is an unknown name."""
@@ -114,8 +114,8 @@ class Problems:
 
     def add_denied(self, path: Path_, message: str) -> None:
         """Note that this user may not read the file that `path` names."""
+        self.denied.append(self.of(path, message))
         if not self._withheld(path, message):
-            self._denied += 1
             self.add(path, message)
 
     def add_absent(self, path: Path_, message: str, credential: str) -> None:
@@ -156,7 +156,7 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise ConfigInvalid when there is any problem; CredentialDenied when all are files that may not be read."""
         if self.found:
-            raise (CredentialDenied if self._denied == len(self.found) else ConfigInvalid)(self.found)
+            raise (CredentialDenied if len(self.denied) == len(self.found) else ConfigInvalid)(self.found)
 
 
 def _parts(dotted: str) -> Path_:

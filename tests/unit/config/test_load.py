@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchd.config import places
 from batchd.config.document import ConfigMissing
 from batchd.config.load import Config, load_config
+from batchd.config.places import config_path
 from batchd.config.problems import ConfigInvalid, CredentialDenied
 from batchd.domain.job import CatchUp
 from batchd.errors import ExitCode, ParamsInvalid
@@ -185,6 +187,17 @@ def test_a_secret_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
         with without_root(), pytest.raises(CredentialDenied) as raised:
             load_config(folder / "config.toml", {}, {"probe": PROBE})
     assert raised.value.exit_code is ExitCode.NO_PERMISSION
+
+
+def test_a_working_directory_that_cannot_be_seen_holds_no_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sudo -u batchd` leaves the command in somebody's home: the config in /etc is meant."""
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        home, usual = Path(name, "home"), Path(name, "etc", "config.toml")
+        home.mkdir(mode=0o700)
+        usual.parent.mkdir(mode=0o700)
+        monkeypatch.setattr(places, "CONFIG_PLACES", (Path("config.toml"), usual))
+        with contextlib.chdir(home), without_root():
+            assert config_path(None, {}) == usual  # and reading it tells that it may not be read
 
 
 def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
