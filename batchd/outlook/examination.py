@@ -325,10 +325,14 @@ def _ids(ids: tuple[int, ...]) -> str:
 
 def _job_indexes(config: Config, now: datetime) -> Iterable[Finding]:
     """Ask each job's own look for the indexes that it lacks."""
+    withheld = config.settings.databases.keys() - config.databases.keys()
     with _opened(config) as databases, contextlib.chdir(config.folder):
         for job in config.jobs:
-            if config.kinds[job.kind].look is None:
+            kind = config.kinds[job.kind]
+            if kind.look is None:
                 continue
+            if withheld and withheld & {*kind.databases(kind.params.model_validate(config.params[job.name]))}:
+                continue  # told among the permissions
             try:
                 found = explain_job(config, job, databases, None, now, _LOOK)
             except Exception as error:  # noqa: BLE001 (a job that cannot be looked at is a finding, no crash)

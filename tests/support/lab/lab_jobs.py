@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -39,6 +40,7 @@ def look_around(into: str) -> None:
         "writes_srv": lambda: Path("/srv/jobs/of-the-service").write_text("x"),
         "asks_about_the_network": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
         "makes_a_namespace": _make_a_namespace,
+        "reaches_others": _reach_somebody_else,
         "speaks_for_the_daemon": lambda: os.environ["NOTIFY_SOCKET"],
         "finds_credentials": lambda: os.environ["CREDENTIALS_DIRECTORY"],
     }
@@ -52,6 +54,12 @@ def _came_to(attempt: Callable[[], object]) -> str:
     except Exception as error:  # noqa: BLE001 (what it came to is what is asked)
         return type(error).__name__
     return "done"
+
+
+def _reach_somebody_else() -> None:
+    """Have a packet reach an address beside 127.0.0.1, at which nobody listens."""
+    with contextlib.suppress(ConnectionRefusedError):
+        socket.create_connection(("10.9.9.9", 9), timeout=2).close()
 
 
 def _make_a_namespace() -> None:
