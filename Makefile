@@ -5,7 +5,7 @@
 #   make lint                 format, lint, types, import contracts
 #   make fast                 lint and the unit tests: what to run before each commit
 #   make stress KILLS=200 SEED=1 DIALECT=postgresql     kill -9 storms, and what became of every fire; HTTP under load
-#   make stress SEEDS=3000    also so many simulated worlds; python -m tests.simulation --seed N lives through one again
+#   make stress SEEDS=3000    the Debian package built twice and compared; also so many simulated worlds; python -m tests.simulation --seed N lives through one again
 #   make bench                measured beside plain APScheduler
 #   make bench-dashboard      the dashboard's queries on five million runs
 #   make deb                  the Debian package, into dist/; SUITE=trixie for another release than this machine's
@@ -62,6 +62,7 @@ stress: setup
 	$(BIN)/python -m tests.e2e.stress --kills $(KILLS) --seed $(SEED) $(if $(DIALECT),--dialect $(DIALECT)) $(STRESS)
 	BATCHD_TEST_API_EXAMPLES=100 $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 1800 tests/integration/test_web_schemathesis.py
 	$(BIN)/python -m tests.bench.bench_live --most 1.5
+	.ci/deb/twice
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED)
 
 bench-dashboard: setup

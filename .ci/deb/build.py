@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import itertools
 import os
 import platform
 import shutil
@@ -36,12 +35,13 @@ _KNOWS_BACKOFF = 254  # the first systemd that knows RestartSteps=
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One package that is asked for."""
+    """The packages that are asked for of one release: `revisions` differ in their version alone."""
 
     release: Release
     arch: str
     extras: str
-    revision: str
+    revisions: tuple[str, ...]
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--arch", default=_architecture(), choices=_MACHINES, help="amd64 or arm64")
     parser.add_argument("--extras", default="xlsx", help="optional parts of batchd, with commas between them")
     parser.add_argument("--revision", nargs="+", default=["1"], help="of the package, when only the packaging changed")
+    parser.add_argument("--level", type=int, default=19, help="of compression, 1 (a second) to 19 (half a minute)")
     parser.add_argument("--into", type=Path, default=PROJECT / "dist", help="folder of the finished package")
     options = parser.parse_args()
     if not set(options.suites) <= set(RELEASES):
@@ -89,29 +90,32 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="batchd-deb-") as folder:
         work = Path(folder)
         wheel = _wheel(work)
-        for suite, revision in itertools.product(options.suites, options.revision):
-            order = Order(RELEASES[suite], options.arch, options.extras, revision)
-            sys.stdout.write(f"{build(order, wheel, work / f'{suite}-{revision}', options.into)}\n")
+        for suite in options.suites:
+            order = Order(RELEASES[suite], options.arch, options.extras, tuple(options.revision), options.level)
+            for package in build(order, wheel, work / suite, options.into):
+                sys.stdout.write(f"{package}\n")
 
 
-def build(order: Order, wheel: Path, tree: Path, into: Path) -> Path:
-    """Lay the package out in the folder `tree`, write it into another and return its path."""
+def build(order: Order, wheel: Path, tree: Path, into: Path) -> list[Path]:
+    """Lay the package out in the folder `tree`, write its revisions into another and return their paths."""
     release, arch = order.release, order.arch
     packages = tree / PREFIX / "lib" / f"python{release.python}" / "site-packages"
     shutil.copytree(_dependencies(release, arch, order.extras), packages, symlinks=True)
     shutil.unpack_archive(wheel, packages, "zip")
     version = _version(packages)
     _lay_out(tree, release)
-    whole_version = f"{version}-{order.revision}~deb{release.number}"
-    _control(tree, release, arch, whole_version)
-    _normalise(tree)
     into.mkdir(parents=True, exist_ok=True)
-    target = into / f"batchd_{whole_version}_{arch}.deb"
-    _run(
-        *("dpkg-deb", "--root-owner-group", "-Zzstd", "--build", str(tree), str(target)),
-        environment={"SOURCE_DATE_EPOCH": str(_epoch())},
-    )
-    return target
+    built = []
+    for revision in order.revisions:
+        whole_version = f"{version}-{revision}~deb{release.number}"
+        _control(tree, release, arch, whole_version)
+        _normalise(tree)
+        built.append(into / f"batchd_{whole_version}_{arch}.deb")
+        _run(
+            *("dpkg-deb", "--root-owner-group", "-Zzstd", f"-z{order.level}", "--build", str(tree), str(built[-1])),
+            environment={"SOURCE_DATE_EPOCH": str(_epoch())},
+        )
+    return built
 
 
 def suite_of_this_machine() -> str:
@@ -223,7 +227,7 @@ def _documents(tree: Path) -> None:
 def _control(tree: Path, release: Release, arch: str, version: str) -> None:
     """Write what dpkg reads: the fields, the conffiles and the scripts."""
     control = tree / "DEBIAN"
-    size = sum(file.lstat().st_size for file in tree.rglob("*") if not file.is_dir()) // 1024
+    size = sum(f.lstat().st_size for f in tree.rglob("*") if not f.is_dir() and control not in f.parents) // 1024
     values = {
         "VERSION": version,
         "ARCH": arch,
@@ -252,7 +256,8 @@ def _control(tree: Path, release: Release, arch: str, version: str) -> None:
 
 
 def _normalise(tree: Path) -> None:
-    """Take this machine's umask and leftovers out of the tree."""
+    """Take this machine's umask, clock and leftovers out of the tree."""
+    epoch = _epoch()
     for path in sorted(tree.rglob("*")):
         if path.name == "__pycache__":
             shutil.rmtree(path)
@@ -260,6 +265,9 @@ def _normalise(tree: Path) -> None:
             runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
             path.chmod(0o755 if runs else 0o644)
     tree.chmod(0o755)
+    for path in (tree, *tree.rglob("*")):
+        # dpkg-deb takes back what is newer; libraries that were unpacked before the commit are older.
+        os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
 def _architecture() -> str:

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from batchd.cli.output import emit_json, json_option
-from batchd.cli.session import config_option, open_config
+from batchd.cli.session import STORE, config_option, open_config
 from batchd.db.engine import Database, dialect_of
 from batchd.errors import CannotCreate, UsageError
 from batchd.store.migrate import migrate as apply_migrations
@@ -29,7 +29,7 @@ def migrate(config_file: str | None, *, as_sql: bool, as_json: bool) -> None:
       batchd migrate
       batchd migrate --sql | psql "$BATCHD_STORE_URL"
     """
-    config = open_config(config_file)
+    config = open_config(config_file, secrets=STORE)
     if as_sql:
         click.echo(migration_sql(dialect_of(config.store.url).name))
         return

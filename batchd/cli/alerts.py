@@ -9,7 +9,7 @@ import click
 
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, plain_text, say
 from batchd.cli.person import person
-from batchd.cli.session import complete_job, config_option, open_config, open_store
+from batchd.cli.session import STORE, complete_job, config_option, open_config, open_store
 from batchd.cli.text import cleaned, moment
 from batchd.cli.types import IncidentId
 from batchd.clock import SystemClock
@@ -71,7 +71,7 @@ def alerts(
     if context.invoked_subcommand is not None:
         return
     wanted = IncidentFilter(job=job, rule=rule, state=None if as_all else "open", before_id=before_id, limit=limit)
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         listed = incidents.list_incidents(store, wanted)
         channels = incidents.channel_views(store)
     if as_json:
@@ -95,7 +95,7 @@ def show(config_file: str | None, incident_id: int, *, as_json: bool) -> None:
     \b
       batchd alerts show 7
     """
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         detail = _found(store, incident_id)
     if as_json:
         emit_json({"incident": detail.incident, "told": detail.told})
@@ -145,7 +145,7 @@ def ack(config_file: str | None, incident_id: int) -> None:
     \b
       batchd alerts ack 7
     """
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         if not incidents.acknowledge(store, incident_id, by=person()):
             one = _found(store, incident_id).incident
             say(f"incident {one.id} is {'acknowledged already' if one.is_open else 'closed'}")
@@ -162,7 +162,7 @@ def close(config_file: str | None, incident_id: int) -> None:
     \b
       batchd alerts close 7
     """
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         if not incidents.close(store, incident_id, by=person()):
             say(f"incident {_found(store, incident_id).incident.id} is closed already")
             return

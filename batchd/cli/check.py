@@ -18,7 +18,7 @@ from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
 from batchd.config.code import code_problems
 from batchd.config.load import Config
-from batchd.config.problems import ConfigInvalid, Problem
+from batchd.config.problems import ConfigInvalid, CredentialDenied, Problem
 from batchd.config.schema import json_schema
 from batchd.domain.job import JobDefinition
 from batchd.domain.jsonable import jsonable
@@ -30,6 +30,7 @@ from batchd.jobs.contract import Kind
 from batchd.jobs.params import WrittenSchema
 
 _MOST_FIRES = 10_000
+_CONNECTED = ("store", "databases", "mail")
 
 
 @click.command()
@@ -47,22 +48,28 @@ def check(config_file: str | None, *, connect: bool, as_json: bool) -> None:
     Needs no database. Functions of your own that jobs call are imported, to see that they are there and can be called
     so. With --connect it asks the databases too: do they answer, are the jobs' tables and columns there, may this user
     do what the jobs do? And the mail server: does it let us in? Nothing is changed, nothing is sent. Of a systemd unit
-    that runs this config it says when it would kill a stop which `shutdown_grace` still allows. Exits with 78 when the
-    config is invalid, with 69 when --connect cannot reach a database or the mail server.
+    that runs this config it says when it would kill a stop which `shutdown_grace` still allows. Secrets that only the
+    service can read are named; --connect needs those of the store, the databases and the mail. Exits with 78 when the
+    config is invalid, with 77 when --connect lacks a secret, with 69 when a database or the mail server is not reached.
     """
     try:
-        config = open_whole_config(config_file)
+        config = open_whole_config(config_file, secrets=_CONNECTED if connect else ())
+        if config.denied:
+            raise CredentialDenied(config.denied)
     except ConfigInvalid as error:
         if as_json:
             emit_json({"ok": False, "problems": error.problems, "warnings": [], "databases": [], "jobs": []})
         else:
             click.echo(cleaned(str(error), keep="\n"))
+            if error.hint:
+                say(f"hint: {error.hint}", color="cyan")
         click.get_current_context().exit(error.exit_code)
     tried = try_databases(config) if connect else []
     mail = try_mail(config) if connect else None
     reached = all(database.ok for database in tried) and (mail is None or mail.ok)
     problems = [*code_problems(config), *check_jobs(config, tried)]
-    on_unit = unit_limits.complaints(config)
+    lacking = [f"{problem}: what it opens is not checked" for problem in config.withheld]
+    on_unit = [*lacking, *unit_limits.complaints(config)]
     if as_json:
         jobs = [job.name for job in config.jobs]
         said = {"ok": reached and not problems, "problems": problems, "warnings": [*config.warnings, *on_unit]}
@@ -130,7 +137,7 @@ def next_fires(config_file: str | None, job: str | None, *, count: int, start: d
 
     Without JOB the next fire of every job is among them. Nominal times: `jitter` moves a run's start by a little.
     """
-    config = open_whole_config(config_file)
+    config = open_whole_config(config_file, secrets=())
     if job is not None:
         known_job(config, job)
     chosen = [each for each in config.jobs if job in {None, each.name}]
@@ -154,7 +161,7 @@ def _print_checked(
     for problem in problems:
         click.echo(cleaned(problem))
     if not problems:
-        held = f"{counted(len(config.jobs), 'job')}, {counted(len(config.databases), 'database')}"
+        held = f"{counted(len(config.jobs), 'job')}, {counted(len(config.settings.databases), 'database')}"
         click.echo(f"{config.path}: right ({held})")
     for database in tried:
         click.echo(f"{database.name}: {cleaned(database.message)} ({database.url})")

@@ -15,6 +15,7 @@ from batchd.cli.queues import known_queue, queue_option
 from batchd.cli.result_text import print_result
 from batchd.cli.run_text import exit_code_of, run_json, state_text
 from batchd.cli.session import (
+    STORE,
     complete_param,
     config_option,
     job_argument,
@@ -70,7 +71,7 @@ def trigger(
     A value is JSON where it is JSON (true, 5, [1, 2]), else text. A paused or disabled job runs too. Without a running
     daemon the run waits in the store for one.
     """
-    config = open_whole_config(config_file)
+    config = open_whole_config(config_file, secrets=STORE)
     known_job(config, job)
     params = _validated(config, job, dict(overrides))
     with open_store(config) as store:
@@ -124,7 +125,7 @@ def cancel(config_file: str | None, run_id: int, *, as_json: bool) -> None:
 
     What a running run has committed stays committed.
     """
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         outcome = control.request_cancel(store, run_id)
     if as_json:
         emit_json({"run_id": run_id, "outcome": outcome})
@@ -145,7 +146,7 @@ def _validated(config: Config, job: str, overrides: dict[str, JsonValue]) -> dic
 def _set_paused(config_file: str | None, job: str | None, queue: str | None, *, paused: bool, as_json: bool) -> None:
     if (job is None) == (queue is None):
         raise UsageError("name either a job or a queue", hint="`batchd pause JOB`, or `batchd pause --queue QUEUE`")
-    config = open_whole_config(config_file)
+    config = open_whole_config(config_file, secrets=STORE)
     if job is None:
         assert queue is not None
         _set_queue_paused(config, queue, paused=paused, as_json=as_json)

@@ -7,7 +7,7 @@ import sys
 import click
 
 from batchd.cli.output import emit_json, json_option, styled
-from batchd.cli.session import config_option, open_config
+from batchd.cli.session import STORE, config_option, open_config
 from batchd.cli.text import cleaned, counted
 from batchd.clock import SystemClock
 from batchd.errors import ExitCode
@@ -32,7 +32,7 @@ def doctor(config_file: str | None, *, quiet: bool, as_json: bool) -> None:
     the jobs', dead rows, the store's schema, stuck runs, backlog, failures, unread events. Changes nothing, and needs
     no daemon.
     """
-    found = examine(open_config(config_file), SystemClock())
+    found = examine(open_config(config_file, secrets=STORE), SystemClock())
     ailing = [finding for finding in found if finding.health is not Health.OK]
     if as_json:
         emit_json({"ok": not ailing, "findings": found})

@@ -17,7 +17,7 @@ import click
 from pydantic import ValidationError
 
 from batchd.cli.output import emit_json, json_option, say
-from batchd.cli.session import complete_job, complete_param, config_option, open_store, open_whole_config
+from batchd.cli.session import STORE, complete_job, complete_param, config_option, open_store, open_whole_config
 from batchd.cli.types import Duration, IsoMoment, Override
 from batchd.config.jobs import secret_fields
 from batchd.config.load import Config
@@ -89,7 +89,7 @@ def enqueue(config_file: str | None, job: str, *, as_json: bool, **given: Any) -
     "unique_key"; a line's own options win over those of the command. All lines are queued or none; complaints name the
     lines. A name is a job's or, where there is no such job, a kind's.
     """
-    config = open_whole_config(config_file)
+    config = open_whole_config(config_file, secrets=STORE)
     options = _options(given)
     with open_store(config) as store:
         check = functools.partial(_checked, config, frozenset(queries.job_names(store)))

@@ -19,7 +19,7 @@ from batchd.cli.run_text import (
     run_json,
     state_text,
 )
-from batchd.cli.session import complete_job, config_option, known_job, open_config, open_store, open_whole_config
+from batchd.cli.session import STORE, complete_job, config_option, known_job, open_config, open_store, open_whole_config
 from batchd.cli.text import cleaned, distance, moment, span
 from batchd.cli.types import Duration, RunId, Since
 from batchd.clock import SystemClock
@@ -44,7 +44,7 @@ def jobs(config_file: str | None, *, as_json: bool) -> None:
       batchd jobs
       batchd jobs --json | jq -r '.jobs[] | select(.last_run.state == "failed").name'
     """
-    config = open_config(config_file)
+    config = open_config(config_file, secrets=STORE)
     with open_store(config) as store:
         listed = queries.jobs(store)
         daemons = queries.alive_workers(store)
@@ -110,7 +110,7 @@ def runs(
       batchd runs --tag import --since 1d
       batchd runs --json | jq '.runs[].duration_seconds'
     """
-    config = open_config(config_file)
+    config = open_config(config_file, secrets=STORE)
     with open_store(config) as store:
         wanted = RunFilter(
             job=job,
@@ -123,7 +123,7 @@ def runs(
         )
         listed = queries.list_runs(store, wanted)
     if job is not None and parent is None and not listed:
-        known_job(open_whole_config(config_file), job)
+        known_job(open_whole_config(config_file, secrets=STORE), job)
     if as_json:
         emit_json({"runs": [run_json(run) for run in listed]})
         return
@@ -173,7 +173,7 @@ def show(config_file: str | None, run_id: int, *, lines: int, most_rejects: int,
       batchd show 42 --lines 500
       batchd show 42 --json | jq .run.result
     """
-    config = open_config(config_file)
+    config = open_config(config_file, secrets=STORE)
     with open_store(config) as store:
         detail = queries.run_detail(store, run_id, lines=lines)
         if detail is None:
@@ -215,7 +215,7 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
     channel of alerts that fails or that no daemon has. A run that waits since its queue is paused or full, or its job
     runs already, is not late. What is wrong with jobs is told by `batchd alerts`.
     """
-    config = open_config(config_file)
+    config = open_config(config_file, secrets=STORE)
     with open_store(config) as store:
         found = queries.store_status(store, config.settings.queue_limits())
         channels, open_count = incidents.channel_views(store), incidents.count_open(store)

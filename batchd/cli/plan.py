@@ -43,7 +43,7 @@ def plan(config_file: str | None, *, days: int, start: datetime | None, html: Pa
     A collision is counted where runs usually meet, by how long they took so far (else 10 s): on one table, in a queue
     with fewer places, or for one mutex. Needs no database; with a store its history says how long runs take.
     """
-    config = open_whole_config(config_file)
+    config = open_whole_config(config_file, secrets=())
     zone = ZoneInfo(config.settings.daemon.timezone)
     begin = SystemClock().now() if start is None else start
     begin = (begin.replace(tzinfo=zone) if begin.tzinfo is None else begin).astimezone(UTC)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from batchd.cli.output import emit_json, emit_table, json_option
-from batchd.cli.session import config_option, open_config, open_store
+from batchd.cli.session import STORE, config_option, open_config, open_store
 from batchd.cli.text import moment
 from batchd.config.load import Config
 from batchd.config.queue_words import limits_text, rate_text
@@ -52,7 +52,7 @@ def queues(config_file: str | None, *, as_json: bool) -> None:
 
     `ready` runs may begin now, `later` ones have a time, `parked` ones wait for a mutex or for their key's limit.
     """
-    config = open_config(config_file)
+    config = open_config(config_file, secrets=STORE)
     with open_store(config) as store:
         found = {queue.queue: queue for queue in queries.listed_queues(store)}
     settings = config.settings.queues

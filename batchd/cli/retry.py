@@ -11,7 +11,7 @@ import click
 
 from batchd.cli.control import TIMEOUT_HELP, WAIT_HELP, answer
 from batchd.cli.output import emit_json, json_option
-from batchd.cli.session import complete_job, config_option, open_config, open_store
+from batchd.cli.session import STORE, complete_job, config_option, open_config, open_store
 from batchd.cli.types import Duration, RunId, Since
 from batchd.db.engine import Database
 from batchd.domain.run import DISCARDABLE, RETRYABLE_BY_HAND, CreatedBy, RunState
@@ -78,7 +78,7 @@ def retry(
     With --state all such runs: how many is said and asked first, and either all of them are queued or none.
     """
     selection = _selection(run_id, states, job=job, queue=queue, parent_id=parent, since=since)
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         if selection is None:
             assert run_id is not None
             control.retry(store, run_id, created_by=CreatedBy.CLI)
@@ -119,7 +119,7 @@ def discard(
     With --state all such runs: how many is said and asked first, and either all of them are put away or none.
     """
     selection = _selection(run_id, states, job=job, queue=queue, parent_id=parent, since=since)
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         if selection is None:
             assert run_id is not None
             bulk.discard_one(store, run_id)

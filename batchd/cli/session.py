@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -20,6 +20,9 @@ from batchd.store.migrate import check_version
 from batchd.store.queries import has_tables
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+STORE = ("store",)
+"""The sections whose secrets a command needs that works on batchd's own tables alone."""
 
 
 def config_option(command: F) -> F:
@@ -39,16 +42,24 @@ def job_argument(*, required: bool = True) -> Callable[[F], F]:
     return click.argument("job", required=required, shell_complete=complete_job)
 
 
-def open_config(given: str | None) -> Config:
-    """Return the config of this command line; raises ConfigInvalid with every problem that it has."""
+def open_config(given: str | None, *, secrets: Collection[str] | None = None) -> Config:
+    """Return the config of this command line; raises ConfigInvalid with every problem that it has.
+
+    `secrets` are the sections whose secrets the command uses (None: all). Others may be such as only the service can
+    read: raises CredentialDenied for those that are needed alone.
+    """
     context = click.get_current_context(silent=True)
     before_command = context.find_root().obj if context else None
-    return load_config(config_path(given or before_command, os.environ), os.environ)
+    config = load_config(config_path(given or before_command, os.environ), os.environ, may_lack_secrets=True)
+    config.require_secrets(secrets)
+    return config
 
 
-def open_whole_config(given: str | None, modules: Sequence[str] = ()) -> Config:
+def open_whole_config(
+    given: str | None, modules: Sequence[str] = (), *, secrets: Collection[str] | None = None
+) -> Config:
     """Return the config with the jobs that its `import` declares, and those of the modules; imports a team's code."""
-    config = open_config(given)
+    config = open_config(given, secrets=secrets)
     if not modules and not config.settings.daemon.imports:
         return config
     from batchd.config.imports import with_imports  # noqa: PLC0415 (most configs import nothing)
@@ -58,7 +69,11 @@ def open_whole_config(given: str | None, modules: Sequence[str] = ()) -> Config:
 
 @contextlib.contextmanager
 def open_store(config: Config) -> Iterator[Database]:
-    """Yield the store; raises SchemaMismatch when it was never made. Makes nothing, not even an empty file."""
+    """Yield the store; raises SchemaMismatch when it was never made, CredentialDenied when only the service knows it.
+
+    Makes nothing, not even an empty file.
+    """
+    config.require_secrets(STORE)
     with contextlib.closing(Database(config.store)) as store:
         if not has_tables(store):
             raise SchemaMismatch(
@@ -114,6 +129,6 @@ def complete_job(context: click.Context, _parameter: click.Parameter, incomplete
 def _config_of(context: click.Context) -> Config | None:
     given = context.params.get("config_file") or context.find_root().params.get("config")
     try:
-        return load_config(config_path(given, os.environ), os.environ)
+        return load_config(config_path(given, os.environ), os.environ, may_lack_secrets=True)
     except BatchdError:
         return None

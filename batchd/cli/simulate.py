@@ -83,7 +83,7 @@ def simulate_command(
     Reports fires, misses, catch-ups, overlaps, retries and how long runs wait for a place. No job is executed and
     nothing is written: the ledger of the simulation lives in memory. The store is only asked how long runs took.
     """
-    config = open_whole_config(config_file)
+    config = open_whole_config(config_file, secrets=())
     config.require_jobs(allow_empty=False)
     zone = ZoneInfo(config.settings.daemon.timezone)
     first, last = _moment(begin, zone), _moment(end, zone)

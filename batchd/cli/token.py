@@ -9,7 +9,7 @@ import click
 
 from batchd.cli.output import emit_json, emit_table, json_option, say
 from batchd.cli.person import person
-from batchd.cli.session import config_option, open_config, open_store
+from batchd.cli.session import STORE, config_option, open_config, open_store
 from batchd.cli.text import moment
 from batchd.cli.types import Duration
 from batchd.domain.access import Role
@@ -56,7 +56,7 @@ def create(config_file: str | None, name: str, *, role: str, expires: timedelta 
         )
     if expires is not None and expires <= timedelta(0):
         raise UsageError("--expires must be more than 0")
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         made = tokens.create(store, name, Role(role), valid_for=expires, by=Actor(person(), "cli"))
     if as_json:
         emit_json({"id": made.id, "name": name, "role": role, "token": made.text})
@@ -75,7 +75,7 @@ def list_tokens(config_file: str | None, *, as_json: bool) -> None:
       batchd token list
       batchd token list --json | jq -r '.tokens[] | select(.revoked_at == null).name'
     """
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         found = tokens.listed(store)
     if as_json:
         emit_json({"tokens": found})
@@ -105,7 +105,7 @@ def revoke(config_file: str | None, name: str, *, as_json: bool) -> None:
     \b
       batchd token revoke ann
     """
-    with open_store(open_config(config_file)) as store:
+    with open_store(open_config(config_file, secrets=STORE)) as store:
         revoked = tokens.revoke(store, name, by=Actor(person(), "cli"))
     if as_json:
         emit_json({"name": revoked, "revoked": True})

@@ -13,7 +13,7 @@ from batchd.alerts.settings import PING, AlertSettings, ChannelPlan
 from batchd.config.alert_settings import AlertsSection, ChannelSection, JobAlertsSection
 from batchd.config.faults import add_fault, add_faults
 from batchd.config.problems import Problems
-from batchd.config.substitution import Substitution
+from batchd.config.substitution import STAND_IN, Substitution
 from batchd.domain.alert import RECOVERED, AlertPolicy, AlertRule, QuietHours, parse_quiet_hours
 from batchd.domain.queue import QueueLimits
 from batchd.domain.schedule import ScheduleError, zone_named
@@ -140,7 +140,7 @@ class AlertsReader:
             elif not isinstance(file, str):
                 self._problems.add((*path, key + _FILE), "must be the name of a file")
             else:
-                resolved[key] = self._outside.file_content(file, (*path, key + _FILE)) or ""
+                resolved[key] = self._outside.file_content(file, (*path, key + _FILE)) or STAND_IN
                 self._outside.tainted.add((*path, key))
         for key in secrets & resolved.keys():
             self._outside.keep_secret(str(resolved[key]))

@@ -17,6 +17,7 @@ _AT_ONCE = {
     "daemon": frozenset(
         {
             "timezone",
+            "workers",
             "shutdown_grace",
             "queue_order",
             "imports",

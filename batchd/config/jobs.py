@@ -12,7 +12,7 @@ from batchd.config.alert_settings import JobAlertsSection
 from batchd.config.faults import add_faults
 from batchd.config.problems import Problems
 from batchd.config.settings import JobSettings, RetrySettings, Settings, ThenSettings, checked_zone
-from batchd.config.substitution import Substitution
+from batchd.config.substitution import STAND_IN, Substitution
 from batchd.domain.follow import first_cycle
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject, JsonValue
 from batchd.domain.queue import names_in
@@ -248,7 +248,7 @@ class JobReader:
             elif not isinstance(named, str):
                 self._problems.add((*path, key + _FILE), "must be the name of a file")
             else:
-                resolved[key] = self._outside.file_content(named, (*path, key + _FILE)) or ""
+                resolved[key] = self._outside.file_content(named, (*path, key + _FILE)) or STAND_IN
                 self._outside.tainted.add((*path, key))
         return resolved
 

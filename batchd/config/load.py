@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from batchd.config.faults import add_fault, add_faults
 from batchd.config.http import read_http
 from batchd.config.jobs import INNER_NAMES, JobReader, ReadJob, secret_fields
 from batchd.config.mail import read_mail
-from batchd.config.problems import ConfigInvalid, Problem, Problems
+from batchd.config.problems import ConfigInvalid, CredentialDenied, Problem, Problems
 from batchd.config.settings import (
     DaemonSettings,
     DatabaseSection,
@@ -47,6 +47,12 @@ from batchd.jobs.fault_words import faults_text
 from batchd.mail.delivery import MailSettings
 
 _SECTIONS = ("daemon", "store", "databases", "mail", "http", "exports", "log", "queues", "alerts", "defaults", "jobs")
+SECRETS_REMEDY = (
+    "lend it to a command as systemd does for the service: sudo systemd-run --quiet --pipe --wait --uid=batchd "
+    "--property=LoadCredential=NAME:FILE batchd …"
+)
+"""What to do about a secret that only the service can read."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -55,7 +61,9 @@ class Config:
     """One checked config. `secrets` are the values that must never be shown; `params` hold them, definitions do not.
 
     `path` is the file as it was named, `folder` the whole path of where it is: what relative paths are relative to.
-    `state` is the folder for what the daemon keeps on disk.
+    `state` is the folder for what the daemon keeps on disk. `withheld` are secrets that could not be had, where the
+    reader of the config allowed for that: `require_secrets` says whether they matter. A database whose URL is one of
+    them is not in `databases`. `denied` are those of them whose files are there, and closed to this user.
     """
 
     path: Path
@@ -76,6 +84,8 @@ class Config:
     alerts: AlertSettings
     places: Problems = field(repr=False)
     warnings: tuple[Problem, ...] = ()
+    withheld: tuple[Problem, ...] = ()
+    denied: tuple[Problem, ...] = ()
 
     def problem(self, path: tuple[str, ...], message: str) -> Problem:
         """Return a problem, found after the config was read, with the line on which `path` is written."""
@@ -105,6 +115,12 @@ class Config:
         for key in sorted(secret_fields(kind) & overrides.keys()):
             raise ParamsInvalid(f"{key} is a secret, and a run's params are stored", hint="set it in the config")
 
+    def require_secrets(self, sections: Collection[str] | None = None) -> None:
+        """Raise CredentialDenied when a secret of these sections, or of any (None), was withheld."""
+        lacking = [each for each in self.withheld if sections is None or each.section.partition(".")[0] in sections]
+        if lacking:
+            raise CredentialDenied(lacking, hint=SECRETS_REMEDY)
+
     def require_jobs(self, *, allow_empty: bool) -> None:
         """Raise ConfigInvalid when there is no job at all, which is more often a mistake than a wish."""
         if not self.jobs and not allow_empty:
@@ -112,13 +128,19 @@ class Config:
             raise ConfigInvalid([Problem(str(self.path), None, "", None, message)])
 
 
-def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind[Any]] | None = None) -> Config:
-    """Return the checked config.
+def load_config(
+    path: Path,
+    environ: Mapping[str, str],
+    kinds: Mapping[str, Kind[Any]] | None = None,
+    *,
+    may_lack_secrets: bool = False,
+) -> Config:
+    """Return the checked config; with `may_lack_secrets` also where files of secrets cannot be read here.
 
     Raises ConfigInvalid with every problem, NoPermission or `batchd.config.document.ConfigMissing`.
     """
     text = read_text(path)
-    problems = Problems(path, text)
+    problems = Problems(path, text, may_lack_secrets=may_lack_secrets)
     document = parse(path, text)
     folder = path.resolve().parent
     outside = Substitution(folder, environ, problems, _is_plain_setting)
@@ -135,6 +157,8 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         name: _database(("databases", name), name, section, folder, outside, problems)
         for name, section in settings.databases.items()
     }
+    lacking = {each.section for each in problems.withheld}
+    databases = {name: each for name, each in databases.items() if f"databases.{name}" not in lacking}
     store = _database(("store",), "store", settings.store, folder, outside, problems, default=state / "batchd.db")
     mail = read_mail(settings.mail, folder, outside, problems)
     http = read_http(settings.http, folder, outside, problems)
@@ -174,6 +198,8 @@ def load_config(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind
         alerts=alerts,
         places=problems,
         warnings=_exposed_secrets(path, outside, problems),
+        withheld=tuple(problems.withheld),
+        denied=tuple(problems.denied),
     )
 
 

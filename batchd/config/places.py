@@ -23,9 +23,24 @@ def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
     if named:
         return Path(named)
     for place in CONFIG_PLACES:
-        if place.exists():
+        if _is_there(place):
             return place
     looked = " and ".join(str(place if place.is_absolute() else Path.cwd() / place) for place in CONFIG_PLACES)
     raise ConfigNotFound(
         f"no config found; looked for {looked}", hint=f"name one with --config FILE or ${CONFIG_VARIABLE}"
     )
+
+
+def _is_there(place: Path) -> bool:
+    """Return whether to read the place; what cannot be looked into is no config of the working directory.
+
+    `sudo -u batchd` leaves the command in somebody's home, which the user batchd cannot see. The config in /etc is told
+    when it is read.
+    """
+    try:
+        place.stat()
+    except PermissionError:
+        return place.is_absolute()
+    except OSError:
+        return False
+    return True

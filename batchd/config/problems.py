@@ -51,13 +51,13 @@ class ConfigInvalid(BatchdError):
 
     exit_code = ExitCode.CONFIG_INVALID
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], *, hint: str | None = None) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.section)))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
 
 
 class CredentialDenied(ConfigInvalid):
-    """The only thing wrong with the config is that this user may not read a secret's file."""
+    """The only thing wrong with the config is that a secret of it cannot be had here, by this user."""
 
     exit_code = ExitCode.NO_PERMISSION
 
@@ -89,25 +89,47 @@ class Locator:
 
 
 class Problems:
-    """Collects problems of one file."""
+    """Collects problems of one file.
 
-    def __init__(self, file: Path, text: str) -> None:
+    With `may_lack_secrets`, what comes of a secret that this user cannot have is `withheld`, and no problem.
+    """
+
+    def __init__(self, file: Path, text: str, *, may_lack_secrets: bool = False) -> None:
         self.found: list[Problem] = []
+        self.withheld: list[Problem] = []
+        self.denied: list[Problem] = []
+        self._may_lack_secrets = may_lack_secrets
+        self._lacking: set[Path_] = set()
         self._file = str(file)
         self._locator = Locator(text)
         self._faulty: set[Path_] = set()
-        self._denied = 0
 
     def add(self, path: Path_, message: str, *, names: Iterable[str] = ()) -> None:
         """Note a problem with what stands at `path`; `names` are the valid ones where it is an unknown name."""
-        near = _nearest(path[-1] if path else "", names)
         self._faulty.add(path)
+        if path in self._lacking:
+            return  # what is said of the stand-in for a secret says nothing
+        near = _nearest(path[-1] if path else "", names)
         self.found.append(self.of(path, message, near))
 
     def add_denied(self, path: Path_, message: str) -> None:
         """Note that this user may not read the file that `path` names."""
-        self._denied += 1
-        self.add(path, message)
+        self.denied.append(self.of(path, message))
+        if not self._withheld(path, message):
+            self.add(path, message)
+
+    def add_absent(self, path: Path_, message: str, credential: str) -> None:
+        """Note that there is no file of that name, which may be a credential that only the service has."""
+        said = f"{credential} is a credential, which only the service has"
+        if not self._withheld(path, said):
+            self.add(path, message)
+
+    def _withheld(self, path: Path_, message: str) -> bool:
+        if self._may_lack_secrets and path:
+            self.withheld.append(self.of(path, message))
+            self._faulty.add(path)
+            self._lacking |= {path, (*path[:-1], path[-1].removesuffix("_file"))}
+        return self._may_lack_secrets and bool(path)
 
     def has(self, path: Path_) -> bool:
         """Return whether a problem with exactly this is noted: what follows from it need not be told."""
@@ -134,7 +156,7 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise ConfigInvalid when there is any problem; CredentialDenied when all are files that may not be read."""
         if self.found:
-            raise (CredentialDenied if self._denied == len(self.found) else ConfigInvalid)(self.found)
+            raise (CredentialDenied if len(self.denied) == len(self.found) else ConfigInvalid)(self.found)
 
 
 def _parts(dotted: str) -> Path_:

@@ -18,6 +18,9 @@ from batchd.config.problems import Problems
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|(\{))")
 _SHORTEST_SECRET = 4
 
+STAND_IN = "(?)"
+"""For a secret that could not be read: too short to be masked."""
+
 
 class Substitution:
     """Replaces variables and remembers where, and what must not be shown."""
@@ -79,7 +82,8 @@ class Substitution:
     def file_content(self, name: str, path: tuple[str, ...]) -> str | None:
         """Return what a secret's file holds, without the newline at its end; a bare name is a systemd credential."""
         file = Path(name)
-        if file.name == name and self._credentials:
+        is_credential = file.name == name
+        if is_credential and self._credentials:
             file = Path(self._credentials) / name
         try:
             content = (self._folder / file).read_text(encoding="utf-8").rstrip("\r\n")
@@ -88,7 +92,11 @@ class Substitution:
             return None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            self._problems.add(path, f"cannot read {file}: {reason}")
+            message = f"cannot read {file}: {reason}"
+            if is_credential and not self._credentials and isinstance(error, FileNotFoundError):
+                self._problems.add_absent(path, message, name)
+            else:
+                self._problems.add(path, message)
             return None
         if not content.strip():
             self._problems.add(path, f"{file} is empty")

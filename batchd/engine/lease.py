@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from batchd.clock import Clock
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
-from batchd.domain.lease import LeaseTerms
 from batchd.engine.running import InHand, RunningAttempt
+from batchd.engine.settings import EngineSettings
 from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled, StopReason
 from batchd.loop import Loop
 from batchd.store import leases, workers
@@ -32,7 +32,7 @@ class LeaseKeeper(Loop):
     def __init__(
         self,
         store: Database,
-        terms: LeaseTerms,
+        settings: EngineSettings,
         worker_id: str,
         in_hand: InHand,
         clock: Clock,
@@ -45,16 +45,23 @@ class LeaseKeeper(Loop):
         self.renewed_at = 0.0
         self.config_error: str | None = None
         self._store = store
-        self._terms = terms
+        self._terms = settings.lease
+        self._slots = settings.slots
         self._worker_id = worker_id
         self._in_hand = in_hand
-        self._renew_at = clock.monotonic() + terms.heartbeat.total_seconds()
+        self._renew_at = clock.monotonic() + self._terms.heartbeat.total_seconds()
         self._outage = Thinning()
 
     def hear(self, topics: frozenset[Topic]) -> None:
         """Look for cancel requests at once."""
         if Topic.CANCEL in topics and self._in_hand.all():
             self.wake()
+
+    def tell_slots(self, slots: int) -> None:
+        """Have the store know of another number of threads. Any thread may call it."""
+        if slots != self._slots:
+            self._slots = slots
+            self.beat_now()
 
     def beat_now(self) -> None:
         """Renew, and say how the daemon is, at once. Any thread may call it."""
@@ -85,7 +92,9 @@ class LeaseKeeper(Loop):
 
     def _renew(self, attempts: tuple[RunningAttempt, ...]) -> None:
         asked_at = self._clock.monotonic()
-        if not workers.beat(self._store, self._worker_id, state=self.state, config_error=self.config_error):
+        if not workers.beat(
+            self._store, self._worker_id, state=self.state, config_error=self.config_error, slots=self._slots
+        ):
             self._on_forgotten()
         held = [attempt for attempt in attempts if attempt.stop_reason is not StopReason.LEASE_LOST]
         fences = dict(sorted((attempt.claim.run_id, attempt.claim.fence) for attempt in held))

@@ -69,7 +69,7 @@ class Engine:
             store, settings, worker.id, self._waiting, self._in_hand, clock, setup=self._current_setup
         )
         self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
-        self._keeper = LeaseKeeper(store, settings.lease, worker.id, self._in_hand, clock, on_forgotten=self._register)
+        self._keeper = LeaseKeeper(store, settings, worker.id, self._in_hand, clock, on_forgotten=self._register)
         self._stopper = Stopper(self._in_hand, clock)
         self._reaper = Reaper(store, settings.lease.length, settings.reap_every, self._in_hand, self._reaped, clock)
         self._fan_in = FanIn(store, self._dispatcher.wake, clock)
@@ -123,6 +123,8 @@ class Engine:
             self._setup = self._setup_of(config)
             self._settings = settings
             self._dispatcher.reconfigure(settings)
+        self._threads.resize(settings.slots)
+        self._keeper.tell_slots(settings.slots)
         self._change_sweepers(before, config)
         self._dispatcher.wake()
 

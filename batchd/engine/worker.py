@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Waiting:
         self._began: dict[int, float] = {}
         self._busy: deque[float] = deque(maxlen=_RUNS_REMEMBERED)
         self._idle = 0
+        self._leaving = 0
         self._is_closed = False
 
     def put(self, attempts: list[RunningAttempt]) -> None:
@@ -51,14 +53,17 @@ class Waiting:
             self._changed.notify(len(attempts))
 
     def take(self) -> RunningAttempt | None:
-        """Wait for an attempt and return it, or None when there will be no more."""
+        """Wait for an attempt and return it, or None when there will be no more for the calling thread."""
         with self._changed:
             self._idle += 1
-            while not self._attempts:
+            while not self._leaving and not self._attempts:
                 if self._is_closed:
                     return None
                 self._changed.wait()
             self._idle -= 1
+            if self._leaving:
+                self._leaving -= 1
+                return None
             now = self._clock.monotonic()
             self._taken_at.append(now)
             self._began[threading.get_ident()] = now
@@ -68,6 +73,19 @@ class Waiting:
         """Say that the calling thread is through with what it took."""
         with self._changed:
             self._busy.append(self._clock.monotonic() - self._began.pop(threading.get_ident()))
+
+    def resize(self, slots: int) -> int:
+        """Have as many threads as that from now on and return how many to start.
+
+        Threads that are too many leave when they are idle: what they execute they end first.
+        """
+        with self._changed:
+            more, self._slots = slots - self._slots, slots
+            self._leaving -= more
+            started = max(0, -self._leaving)
+            self._leaving = max(0, self._leaving)
+            self._changed.notify_all()
+            return started
 
     def wanted(self) -> int:
         """Return how many more runs to claim: one for each idle thread, plus what the threads will soon be free for.
@@ -252,27 +270,40 @@ def blocked_pause(settings: EngineSettings) -> timedelta:
 
 
 class WorkerThreads:
-    """A fixed number of daemon threads, each executing one attempt at a time."""
+    """Daemon threads, each executing one attempt at a time."""
 
     def __init__(self, slots: int, waiting: Waiting, execute: Callable[[RunningAttempt], None]) -> None:
         self._waiting = waiting
         self._execute = execute
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batchd-worker-{number}", daemon=True)
-            for number in range(1, slots + 1)
-        ]
+        self._slots = slots
+        self._numbers = itertools.count(1)
+        self._threads: list[threading.Thread] = []
+        self._changing = threading.Lock()
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        self._start(self._slots)
+
+    def resize(self, slots: int) -> None:
+        """Have as many threads as that; those that are too many end what they execute first."""
+        self._start(self._waiting.resize(slots))
 
     @property
     def are_alive(self) -> bool:
-        """Whether every thread runs."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Whether every thread runs that was not told to leave."""
+        with self._changing:
+            return all(thread.is_alive() for thread in self._threads)
+
+    def _start(self, count: int) -> None:
+        for _ in range(count):
+            thread = threading.Thread(target=self._work, name=f"batchd-worker-{next(self._numbers)}", daemon=True)
+            with self._changing:
+                thread.start()
+                self._threads.append(thread)
 
     def _work(self) -> None:
         while (running := self._waiting.take()) is not None:
             self._execute(running)
             self._waiting.done()
+        with self._changing:
+            self._threads.remove(threading.current_thread())

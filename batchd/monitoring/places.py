@@ -63,5 +63,6 @@ def _settings(url: str | None, config: str | None) -> tuple[DatabaseSettings, fr
             is_store=True,
         )
         return known, secrets_in(url)
-    loaded = load_config(config_path(config, os.environ), os.environ)
+    loaded = load_config(config_path(config, os.environ), os.environ, may_lack_secrets=True)
+    loaded.require_secrets(("store",))
     return loaded.store, loaded.secrets

@@ -16,7 +16,7 @@ from pathlib import Path
 from zoneinfo import TZPATH, ZoneInfo
 
 from batchd.clock import Clock
-from batchd.config.load import Config
+from batchd.config.load import SECRETS_REMEDY, Config
 from batchd.db.ailments import DeadRows, Server, clock_of, file_of_sqlite, server_of
 from batchd.db.engine import Database, driver_message, file_of
 from batchd.errors import BatchdError
@@ -113,6 +113,8 @@ def _tzdata_version() -> str | None:
 
 
 def _permissions(config: Config) -> Iterable[Finding]:
+    for problem in config.withheld:
+        yield _warn("permissions", f"{problem}: what it opens was not examined", SECRETS_REMEDY)
     for warning in config.warnings:
         yield _warn("permissions", str(warning), f"chmod o-r {config.path}")
     secret_files = [config.path, config.path.with_name(".env")]
@@ -323,10 +325,14 @@ def _ids(ids: tuple[int, ...]) -> str:
 
 def _job_indexes(config: Config, now: datetime) -> Iterable[Finding]:
     """Ask each job's own look for the indexes that it lacks."""
+    withheld = config.settings.databases.keys() - config.databases.keys()
     with _opened(config) as databases, contextlib.chdir(config.folder):
         for job in config.jobs:
-            if config.kinds[job.kind].look is None:
+            kind = config.kinds[job.kind]
+            if kind.look is None:
                 continue
+            if withheld and withheld & {*kind.databases(kind.params.model_validate(config.params[job.name]))}:
+                continue  # told among the permissions
             try:
                 found = explain_job(config, job, databases, None, now, _LOOK)
             except Exception as error:  # noqa: BLE001 (a job that cannot be looked at is a finding, no crash)

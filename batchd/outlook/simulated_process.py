@@ -110,7 +110,7 @@ class SimulatedProcess:
             store, settings, self.worker, self._slots, self._in_hand, clock, random=machine.random
         )
         self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
-        self._keeper = LeaseKeeper(store, settings.lease, self.worker, self._in_hand, clock)
+        self._keeper = LeaseKeeper(store, settings, self.worker, self._in_hand, clock)
         self._stopper = Stopper(self._in_hand, clock)
         wake = lambda: self._dispatching.wake()  # noqa: E731, PLW0108 (made later)
         self._reaper = Reaper(store, settings.lease.length, settings.reap_every, self._in_hand, self._reaped, clock)

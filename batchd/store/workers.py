@@ -73,12 +73,17 @@ def register(store: Database, worker: WorkerIdentity, *, slots: int) -> None:
         )
 
 
-def beat(store: Database, worker_id: str, *, state: str, config_error: str | None = None) -> bool:
+def beat(
+    store: Database, worker_id: str, *, state: str, config_error: str | None = None, slots: int | None = None
+) -> bool:
     """Say that the worker is alive and whether it is `running`, `draining` or `stopped`; return whether it is known.
 
-    `config_error` says why the config that it was last asked to read was refused.
+    `config_error` says why the config that it was last asked to read was refused; `slots` is how many threads it has,
+    None: as many as before.
     """
-    told = {"state": state, "config_error": config_error, "heartbeat_at": store.dialect.now()}
+    told: dict[str, Any] = {"state": state, "config_error": config_error, "heartbeat_at": store.dialect.now()}
+    if slots is not None:
+        told["slots"] = slots
     with store.writing() as connection:
         return connection.execute(update(workers).where(workers.c.id == worker_id).values(told)).rowcount > 0
 

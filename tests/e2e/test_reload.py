@@ -108,6 +108,11 @@ def test_a_reload_is_whole_or_nothing_and_touches_no_running_job(tmp_path: Path,
     assert "another-secret" not in daemon.output
 
 
+def _slots(config: Path) -> int:
+    found: int = json.loads(batchd(config, "status", "--json").stdout)["daemons"][0]["slots"]
+    return found
+
+
 def _refusal(config: Path) -> str | None:
     (worker,) = json.loads(batchd(config, "status", "--json").stdout)["daemons"]
     error: str | None = worker["config_error"]
@@ -159,15 +164,17 @@ def test_reloads_at_once_come_one_after_the_other_and_a_stop_ends_them(tmp_path:
 
 @pytest.mark.parametrize("urls", ["sqlite"], indirect=True)
 def test_what_only_a_restart_can_take_over_is_told_or_refused(tmp_path: Path, urls: Urls) -> None:
-    """Another number of threads waits for the restart; another store is refused, and nothing else is taken over."""
+    """More connections to the store wait for the restart; another store is refused, and nothing else is taken over."""
     config = _config(tmp_path, urls, {"tick": {"kind": "noop"}})
     daemon_section = {"shutdown_grace": "5s", "state": str(tmp_path)}
     with Daemon(config) as daemon:
         daemon.ready()
         assert (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o660
-        _config(tmp_path, urls, {"tick": {"kind": "noop"}}, daemon={**daemon_section, "workers": 3})
+        larger = {"url": urls.store, "pool_size": 9}
+        _config(tmp_path, urls, {"tick": {"kind": "noop"}}, daemon={**daemon_section, "workers": 3}, store=larger)
         (answer,) = ask_reload(config, {}, MINUTE)
-        assert (answer.ok, answer.restart) == (True, ("daemon.workers",))
+        assert (answer.ok, answer.settings, answer.restart) == (True, ("daemon.workers",), ("store",))
+        wait_until(lambda: _slots(config) == 3, what="the number of threads in the store")
         elsewhere = {"url": f"sqlite:///{tmp_path}/other.db"}
         _config(tmp_path, urls, {"new": {"kind": "noop"}}, daemon=daemon_section, store=elsewhere)
         (answer,) = ask_reload(config, {}, MINUTE)

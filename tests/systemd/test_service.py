@@ -4,61 +4,91 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tests.support.lab
+from batchd.errors import ExitCode
 from tests.support.lab.machine import Machine
 from tests.support.lab.systems import System
-from tests.support.postgres import PostgresServer, fresh_database, start_server
-
-pytestmark = pytest.mark.timeout(900)  # the first test of a new machine makes what all later ones find
+from tests.support.postgres import PostgresServer, fresh_database
 
 LAB = Path(tests.support.lab.__path__[0])
 WORST_SCORE = 1.6
 SERVER = "/srv/postgres"
-ALLOWED = {"shares_memory", "writes_tmp", "resolves_names", "is_nicer", "reads_meminfo"}
+ALLOWED = {"shares_memory", "writes_tmp", "resolves_names", "is_nicer", "reads_meminfo", "runs_made_code"}
+EVERY_KIND = (LAB / "every_kind.toml").read_text()
+ONE_JOB = """
+[daemon]
+state = "<state>"
+[store]
+url_file = "store-url"
+[databases.app]
+url_file = "app-url"
+[jobs.last]
+kind = "sql"
+schedule = "@reboot"
+database = "app"
+statements = "CREATE TABLE seen (id INTEGER)"
+"""
+FOR_A_PERSON = {ExitCode.USAGE, ExitCode.SCHEMA_MISMATCH, ExitCode.NO_PERMISSION, ExitCode.CONFIG_INVALID}
+MAY_HEAL = {
+    *(ExitCode.OK, ExitCode.UNEXPECTED, ExitCode.STORE_UNREACHABLE, ExitCode.INTERNAL, ExitCode.CANNOT_CREATE),
+    *(ExitCode.ALREADY_RUNNING, ExitCode.INTERRUPTED),
+}
 KINDS = {
     *("sql", "cleanup", "health_check", "csv_import", "sync", "each_row", "csv_export", "report", "email", "fan_out"),
     *("http", "python", "command"),
 }
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server whose socket a machine may see: a machine has a network of its own."""
-    with start_server(tmp_path_factory.mktemp("postgres"), "older") as server:
-        assert server.data
-        server.data.parent.chmod(0o755)
-        yield server
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Path:
+    """The folder of the session's server, which a machine may see: a machine has a network of its own."""
+    assert postgres_server.data, "the lab needs a server of its own: unset BATCHD_TEST_DATABASE_URL"
+    folder = postgres_server.data.parent
+    folder.chmod(0o755)
+    return folder
 
 
-@pytest.fixture(scope="module")
-def machine(system: System, postgres: PostgresServer) -> Iterator[Machine]:
-    """A machine that is done with every job, `batchd` on SQLite and the instance `batchd@pg` on PostgreSQL."""
-    assert postgres.data
-    folder = str(postgres.data.parent)
+def test_every_kind_works_in_the_sandbox_which_holds(
+    system: System, postgres: Path, postgres_server: PostgresServer
+) -> None:
+    """All kinds on one unit and a job on the other: `batchd` on SQLite, the instance `batchd@pg` on PostgreSQL.
+
+    The two units differ in names alone, so each system runs the kinds under one of them and on one of the databases.
+    """
+    whole, brief = ("batchd", "batchd@pg") if system.release.systemd < 254 else ("batchd@pg", "batchd")
     with (
-        fresh_database(postgres) as store,
-        fresh_database(postgres) as app,
-        system.machine(binds=[f"{folder}:{SERVER}"]) as booted,
+        fresh_database(postgres_server) as store,
+        fresh_database(postgres_server) as app,
+        system.machine(binds=[f"{postgres}:{SERVER}"]) as machine,
     ):
-        booted.run("systemctl", "stop", "batchd")
-        booted.write("/srv/api/people.json", '[{"id": 1, "name": "Ann"}, {"id": 3, "name": "Cy"}]')
-        booted.run(
+        machine.run("systemctl", "stop", "batchd")
+        machine.write("/srv/api/people.json", '[{"id": 1, "name": "Ann"}, {"id": 3, "name": "Cy"}]')
+        machine.run(
             "systemd-run", "--unit=api", "-p", "WorkingDirectory=/srv/api", "python3", "-m", "http.server", "8000"
         )
-        booted.write("/etc/batchd/lab_jobs.py", (LAB / "lab_jobs.py").read_text(), mode=0o640, group="batchd")
-        prepare(booted, "batchd", "sqlite:////var/lib/batchd/batchd.db", "sqlite:////var/lib/batchd/app.db")
-        booted.sh("touch /var/lib/batchd/app.db", user="batchd")
-        prepare(booted, "batchd@pg", *(url.replace(folder, SERVER) for url in (store, app)))
-        booted.run("systemctl", "start", "batchd", "batchd@pg")
+        machine.write("/etc/batchd/lab_jobs.py", (LAB / "lab_jobs.py").read_text(), mode=0o640, group="batchd")
+        urls = {
+            "batchd": ("sqlite:////var/lib/batchd/batchd.db", "sqlite:////var/lib/batchd/app.db"),
+            "batchd@pg": tuple(url.replace(str(postgres), SERVER) for url in (store, app)),
+        }
+        prepare(machine, whole, EVERY_KIND, *urls[whole])
+        prepare(machine, brief, ONE_JOB, *urls[brief])
+        machine.sh("touch /var/lib/batchd/app.db", user="batchd")
+        machine.run("systemctl", "start", "batchd", "batchd@pg")
         for unit in ("batchd", "batchd@pg"):
-            booted.wait_until(lambda unit=unit: is_done(booted, unit), unit=unit, seconds=180)
-        yield booted
-        booted.run("systemctl", "stop", "batchd", "batchd@pg")
+            machine.wait_until(lambda unit=unit: is_done(machine, unit), unit=unit, seconds=300)
+            scores_as_promised(machine, unit)
+            keeps_credentials_to_itself(machine, unit)
+        every_kind_left_what_it_makes(machine, whole)
+        jobs_can_work_and_are_kept_in(machine, whole)
+        commands_need_the_secrets_that_they_use(machine, brief)
+        instances_share_nothing_but_the_user(machine)
+        machine.run("systemctl", "stop", "batchd", "batchd@pg")
+        restarts_what_may_heal_by_itself(machine, system)
 
 
 def place(unit: str) -> tuple[str, str]:
@@ -67,11 +97,10 @@ def place(unit: str) -> tuple[str, str]:
     return f"/var/lib/{name}", f"/etc/batchd/{unit.partition('@')[2] or 'config'}.toml"
 
 
-def prepare(machine: Machine, unit: str, store: str, app: str) -> None:
+def prepare(machine: Machine, unit: str, jobs: str, store: str, app: str) -> None:
     """Write the unit's config, its credentials and what its jobs work on."""
     state, config = place(unit)
-    text = (LAB / "every_kind.toml").read_text().replace("<state>", state)
-    machine.write(config, text, mode=0o640, group="batchd")
+    machine.write(config, jobs.replace("<state>", state), mode=0o640, group="batchd")
     machine.sh(f"install -d -o batchd -g batchd -m 0750 {state} {state}/inbox")
     machine.write(f"{state}/inbox/a.csv", "id,name\n5,Dee\n", owner="batchd", group="batchd")
     drop_in = "[Service]\n"
@@ -100,18 +129,11 @@ def is_done(machine: Machine, unit: str) -> bool:
     return "last" in told(machine, unit, "run.finished")
 
 
-@pytest.fixture(params=["batchd", "batchd@pg"])
-def unit(request: pytest.FixtureRequest) -> str:
-    """The service on SQLite and the instance on PostgreSQL."""
-    name: str = request.param
-    return name
-
-
-def test_every_kind_of_job_works_under_the_unit(machine: Machine, unit: str) -> None:
-    """What each left behind is there: rows, files, mails, nobody's process."""
+def every_kind_left_what_it_makes(machine: Machine, unit: str) -> None:
+    """See that what each makes is there: rows, files, mails, nobody's process."""
     succeeded = set(told(machine, unit, "run.finished"))
-    jobs = re.findall(r"^\[jobs\.([\w-]+)\]", (LAB / "every_kind.toml").read_text(), re.MULTILINE)
-    kinds = set(re.findall(r'^kind = "(\w+)"', (LAB / "every_kind.toml").read_text(), re.MULTILINE))
+    jobs = re.findall(r"^\[jobs\.([\w-]+)\]", EVERY_KIND, re.MULTILINE)
+    kinds = set(re.findall(r'^kind = "(\w+)"', EVERY_KIND, re.MULTILINE))
     assert kinds == KINDS | {"external"}
     assert succeeded == set(jobs) - {"outside"}
     state, _ = place(unit)
@@ -122,8 +144,8 @@ def test_every_kind_of_job_works_under_the_unit(machine: Machine, unit: str) -> 
     assert machine.sh("pgrep -xc sleep || true").strip() == "0"
 
 
-def test_the_sandbox_lets_jobs_work_and_keeps_them_in(machine: Machine, unit: str) -> None:
-    """Both in the daemon's threads and in the processes of jobs."""
+def jobs_can_work_and_are_kept_in(machine: Machine, unit: str) -> None:
+    """See to both in the daemon's threads and in the processes of jobs."""
     results = machine.sh(f"grep -h . {place(unit)[0]}/look-*.json").splitlines()
     assert len(results) == 2
     for line in results:
@@ -132,8 +154,8 @@ def test_the_sandbox_lets_jobs_work_and_keeps_them_in(machine: Machine, unit: st
         assert len(attempts) > len(ALLOWED) + 6
 
 
-def test_the_running_service_scores_as_promised(machine: Machine, unit: str) -> None:
-    """The score of the unit as it runs, and not a word of complaint about it or its socket."""
+def scores_as_promised(machine: Machine, unit: str) -> None:
+    """See to the score of the unit as it runs, and that there is no word of complaint about it or its socket."""
     said = machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
     found = re.search(r"exposure level for .*: ([0-9.]+)", said)
     assert found
@@ -142,8 +164,8 @@ def test_the_running_service_scores_as_promised(machine: Machine, unit: str) -> 
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
 
 
-def test_credentials_are_for_the_service_alone(machine: Machine, unit: str) -> None:
-    """Neither another user, nor the service's own user outside of it, nor `systemctl show` nor the journal has them."""
+def keeps_credentials_to_itself(machine: Machine, unit: str) -> None:
+    """See that no other user, nor the service's own outside of it, nor `systemctl show`, nor the journal has them."""
     folder = f"/run/credentials/{unit}.service"
     secret = machine.read(f"/etc/credentials/{unit}/app-url")
     for user, path in (("nobody", f"{folder}/app-url"), ("batchd", f"/etc/credentials/{unit}/app-url")):
@@ -156,8 +178,21 @@ def test_credentials_are_for_the_service_alone(machine: Machine, unit: str) -> N
     assert "canary" not in secret.lower() or secret not in json.dumps(machine.journal("-u", unit))
 
 
-def test_instances_share_nothing_but_the_user(machine: Machine) -> None:
-    """Each has state, cache and control socket of its own, and one that stops leaves the other's alone."""
+def commands_need_the_secrets_that_they_use(machine: Machine, unit: str) -> None:
+    """See that a terminal, which has no credential of the service, checks the config and is told how to go on."""
+    config = place(unit)[1]
+    checked = machine.run("batchd", "check", "--config", config, user="batchd")
+    assert "app-url is a credential" in checked.stderr
+    refused = machine.run("batchd", "status", "--config", config, user="batchd", check=False)
+    assert refused.returncode == 77
+    lent = [f"--property=LoadCredential={name}:/etc/credentials/{unit}/{name}" for name in ("store-url", "app-url")]
+    run = ("systemd-run", "--quiet", "--pipe", "--wait", "--uid=batchd", "--gid=batchd", *lent)
+    asked = machine.run(*run, "batchd", "--config", config, "check", "--connect")
+    assert asked.stdout.count("answers in") == 2
+
+
+def instances_share_nothing_but_the_user(machine: Machine) -> None:
+    """See that each has state, cache and control socket of its own, and one that stops leaves the other's alone."""
     for name in ("batchd", "batchd-pg"):
         assert machine.run("stat", "-c", "%a %U:%G", f"/run/{name}").stdout == "750 batchd:batchd\n"
         assert machine.run("stat", "-c", "%a %U:%G", f"/var/cache/{name}").stdout == "750 batchd:batchd\n"
@@ -167,3 +202,21 @@ def test_instances_share_nothing_but_the_user(machine: Machine) -> None:
     assert {entry["SYSLOG_IDENTIFIER"] for entry in machine.journal("-u", "batchd@pg", "_TRANSPORT=stdout")} <= {
         "batchd-pg"
     }
+
+
+def restarts_what_may_heal_by_itself(machine: Machine, system: System) -> None:
+    """See what comes of each exit code: usage, schema, permission and config errors wait for a person, at once."""
+    code = "[Service]\nExecStart=\nExecStart=/bin/sh -c 'exit %i'\nRestartSec=100ms\n"
+    machine.write("/etc/systemd/system/batchd@.service.d/code.conf", code)
+    machine.run("systemctl", "daemon-reload")
+    units = {code: f"batchd@{int(code)}.service" for code in (*FOR_A_PERSON, *MAY_HEAL)}
+    machine.run("systemctl", "start", "--no-block", *units.values())
+    for code in MAY_HEAL:
+        unit = units[code]
+        machine.wait_until(lambda unit=unit: int(machine.show(unit, "NRestarts")) > 1, unit=unit, what="two restarts")
+    for code in FOR_A_PERSON:
+        assert machine.show(units[code], "ActiveState") == "failed"
+        assert machine.show(units[code], "NRestarts") == "0"
+    if system.release.systemd >= 254:
+        assert machine.show(units[ExitCode.UNEXPECTED], "RestartUSecNext") != "100ms"
+    machine.run("systemctl", "stop", *units.values(), check=False)

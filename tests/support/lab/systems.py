@@ -50,6 +50,7 @@ _SOURCES = (
     "tests/support/lab/machine.sh",
 )
 _REVISIONS = ("1", "2")
+_FAST = ("--level", "1")
 _KEPT_STATES = 2
 
 
@@ -124,7 +125,17 @@ def packages() -> Path:
 
 def _build(into: Path) -> None:
     done = subprocess.run(
-        [sys.executable, ".ci/deb/build.py", "--suite", *RELEASES, "--revision", *_REVISIONS, "--into", str(into)],
+        [
+            sys.executable,
+            ".ci/deb/build.py",
+            "--suite",
+            *RELEASES,
+            "--revision",
+            *_REVISIONS,
+            *_FAST,
+            "--into",
+            str(into),
+        ],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

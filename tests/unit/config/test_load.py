@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchd.config import places
 from batchd.config.document import ConfigMissing
 from batchd.config.load import Config, load_config
+from batchd.config.places import config_path
 from batchd.config.problems import ConfigInvalid, CredentialDenied
 from batchd.domain.job import CatchUp
 from batchd.errors import ExitCode, ParamsInvalid
@@ -156,6 +158,39 @@ def test_a_bare_file_name_is_a_systemd_credential(tmp_path: Path) -> None:
     assert "hunter2" not in repr(config.databases)
 
 
+def test_a_credential_of_the_service_is_missed_only_where_it_is_used(tmp_path: Path) -> None:
+    """A terminal has none: the config is read all the same, jobs hash alike, and whoever needs the secret is told."""
+    text = (
+        '[store]\nurl_file = "store-url"\n[databases.app]\nurl_file = "app-url"\n'
+        '[mail]\nhost = "mail"\nfrom = "a@example.com"\nuser = "u"\npassword_file = "mail-password"\n'
+        '[alerts.channels.ops]\ntype = "webhook"\nurl_file = "hook"\n'
+        '[jobs.a]\nkind = "probe"\ndatabase = "app"\ntoken_file = "token"\n'
+    )
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    contents = {"store-url": "sqlite:///s.db", "app-url": "sqlite:///a.db", "hook": "https://example.com/hook"}
+    for name in ("store-url", "app-url", "mail-password", "hook", "token"):
+        (credentials / name).write_text(contents.get(name, "hunter2"))
+    service = load(tmp_path, text, CREDENTIALS_DIRECTORY=str(credentials))
+    assert service.withheld == ()
+    assert len(problems(tmp_path, text)) >= 5
+
+    config = load_config(tmp_path / "config.toml", {}, {"probe": PROBE}, may_lack_secrets=True)
+    assert config.jobs == service.jobs
+    assert (config.databases, config.secrets) == ({}, frozenset())
+    said = [problem.message for problem in config.withheld]
+    assert {word.partition(" is a credential")[0] for word in said} == {path.name for path in credentials.iterdir()}
+    config.require_secrets(())
+    for section in ("store", "databases", "mail", "alerts", "jobs"):
+        with pytest.raises(CredentialDenied) as raised:
+            config.require_secrets((section,))
+        assert len(raised.value.problems) == 1
+    # A path is no credential: somebody has mistyped it.
+    (tmp_path / "config.toml").write_text(text.replace('"token"', '"./token"'))
+    with pytest.raises(ConfigInvalid, match="cannot read token"):
+        load_config(tmp_path / "config.toml", {}, {"probe": PROBE}, may_lack_secrets=True)
+
+
 def test_a_secret_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
     """A missing, an empty and a binary one are told; one that may not be read is a matter of permission."""
     (tmp_path / "empty").touch()
@@ -172,6 +207,17 @@ def test_a_secret_file_must_be_there_and_hold_something(tmp_path: Path) -> None:
         with without_root(), pytest.raises(CredentialDenied) as raised:
             load_config(folder / "config.toml", {}, {"probe": PROBE})
     assert raised.value.exit_code is ExitCode.NO_PERMISSION
+
+
+def test_a_working_directory_that_cannot_be_seen_holds_no_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sudo -u batchd` leaves the command in somebody's home: the config in /etc is meant."""
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        home, usual = Path(name, "home"), Path(name, "etc", "config.toml")
+        home.mkdir(mode=0o700)
+        usual.parent.mkdir(mode=0o700)
+        monkeypatch.setattr(places, "CONFIG_PLACES", (Path("config.toml"), usual))
+        with contextlib.chdir(home), without_root():
+            assert config_path(None, {}) == usual  # and reading it tells that it may not be read
 
 
 def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
