@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from batchd.db.engine import Database
+from batchd.db.postgresql_session import is_pooled
 
 _DEAD_TUPLES = """
 SELECT schemaname || '.' || relname, n_dead_tup, n_live_tup, last_autovacuum IS NOT NULL OR last_vacuum IS NOT NULL,
@@ -22,6 +24,7 @@ _INVALID_INDEXES = """
 SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1 LIMIT 10
 """
 _SETTINGS = ("autovacuum", "track_counts", "max_connections", "idle_in_transaction_session_timeout", "fsync")
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ def server_of(database: Database) -> Server:
         settings = {name: str(connection.exec_driver_sql(f"SHOW {name}").scalar_one()) for name in _SETTINGS}
         dead = [DeadRows(*row) for row in connection.exec_driver_sql(_DEAD_TUPLES.replace("%", "%%")).all()]
         invalid = list(connection.exec_driver_sql(_INVALID_INDEXES).scalars())
-        is_pooled = _is_pooled(connection)
-    pooler = ("transaction" if _forgets_its_session(database) else "session") if is_pooled else None
+        has_pooler = is_pooled(connection)
+    pooler = ("transaction" if _forgets_its_session(database) else "session") if has_pooler else None
     return Server(version, settings, tuple(dead), tuple(invalid), pooler)
 
 
@@ -73,20 +76,23 @@ def file_of_sqlite(database: Database) -> tuple[str, str]:
     return version, mode
 
 
-def _is_pooled(connection: Connection) -> bool:
-    """Return whether somebody stands between: a pooler tells its clients a backend's number of its own making."""
-    driver: Any = connection.connection.driver_connection
-    told = driver.info.backend_pid
-    return bool(told != connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
-
-
 def _forgets_its_session(database: Database) -> bool:
-    """Return whether a setting of the session is gone in its next transaction, while another client is served."""
-    with database.engine.connect() as first, database.engine.connect() as other:
-        first.exec_driver_sql("SELECT set_config('batchd.probe', 'here', false)")
+    """Return whether a setting of the session gets lost, or is found by another client; one look may be luck."""
+    probe = uuid.uuid4().hex  # a pooler's servers may still know that of an earlier look
+    with (
+        contextlib.closing(Database(database.settings)) as elsewhere,
+        database.engine.connect() as first,
+        elsewhere.engine.connect() as other,
+    ):
+        first.exec_driver_sql(f"SELECT set_config('batchd.probe', '{probe}', false)")
         first.commit()
-        other.exec_driver_sql("SELECT pg_backend_pid()")  # it is likely to get the server that was just let go of
-        said = first.exec_driver_sql("SELECT current_setting('batchd.probe', true)").scalar_one()
-        other.rollback()
-        first.rollback()
-    return bool(said != "here")
+        for _ in range(_LOOKS):
+            if _probe_of(other) == probe or _probe_of(first) != probe:
+                return True
+    return False
+
+
+def _probe_of(connection: Connection) -> str | None:
+    said: str | None = connection.exec_driver_sql("SELECT current_setting('batchd.probe', true)").scalar_one()
+    connection.rollback()
+    return said

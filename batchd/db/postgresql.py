@@ -30,13 +30,12 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy import create_engine as sqlalchemy_engine
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, Insert, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from batchd.db.any_moment import read_any_moment
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
+from batchd.db.postgresql_session import set_sessions
 
 _CHANNEL_PREFIX = "batchd_"
 
@@ -99,17 +98,7 @@ class PostgresDialect:
             connect_args=connect_args,
             hide_parameters=True,
         )
-        set_session = _session_settings(settings)
-
-        # SET instead of start-up `options`, which PgBouncer refuses.
-        @sqlalchemy_event.listens_for(engine, "connect")
-        def _prepare(dbapi_connection: Any, _record: Any) -> None:
-            with dbapi_connection.cursor() as cursor:
-                cursor.execute(set_session)
-            dbapi_connection.commit()
-            if settings.is_store:
-                read_any_moment(getattr(dbapi_connection, "driver_connection", dbapi_connection))
-
+        set_sessions(engine, settings)
         return engine
 
     @contextlib.contextmanager
@@ -336,17 +325,6 @@ def cut_socket(driver: psycopg.Connection[Any]) -> None:
     """Shut the connection's socket down, so that a thread waiting on it wakes at once. Never raises."""
     with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(driver.fileno())) as twin:
         twin.shutdown(socket.SHUT_RDWR)
-
-
-def _session_settings(settings: DatabaseSettings) -> str:
-    def milliseconds(limit: timedelta | None) -> int:
-        return 0 if limit is None else max(1, round(limit.total_seconds() * 1000))
-
-    return (
-        "SET timezone = 'UTC';"
-        f"SET statement_timeout = {milliseconds(settings.statement_timeout)};"
-        f"SET lock_timeout = {milliseconds(settings.lock_timeout)}"
-    )
 
 
 def _insert(

@@ -40,6 +40,7 @@ _FIELDS = re.compile(r"-?((?:\S+\s+){4}\S+)\s+(\S.*)", re.DOTALL)
 _USER = re.compile(r"(\S+)\s+(\S.*)", re.DOTALL)
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
 _KNOWN_USERS = {"root", "www-data", "nobody", "postgres", "mysql", "deploy", "backup", "git", "nginx", "apache"}
+_FIELD = re.compile(r"[*?\d][*?\d,/-]*")
 _TILDE = re.compile(r"(\d{0,2})~(\d{0,2})")
 _DAY_MINUTES = 1440
 _SHELLS = {"/bin/sh", "sh", "/usr/bin/sh"}
@@ -197,11 +198,8 @@ class _Reader:
             run_in(job, now.env["HOME"], self._options)
         if now.delay:
             job.settings["jitter"] = now.delay
-        if now.zone:
-            job.checks.append(
-                f"cronie fires by CRON_TZ={now.zone}, as it is written here; Debian's cron ignores CRON_TZ and goes by "
-                "the machine's zone"
-            )
+        if _FIELD.fullmatch(text.partition(" ")[0]):
+            job.checks.append("its command begins with what looks like a sixth field; cron has five")
         return job
 
     def _set(self, name: str, value: str, place: Place, line: str) -> None:
@@ -216,7 +214,10 @@ class _Reader:
                 becomes = "the shell of the jobs below"
             case "CRON_TZ":
                 now.zone = value or None
-                becomes = "`timezone` of the jobs below"
+                becomes = (
+                    "`timezone` of the jobs below, as cronie fires them. CHECK: Debian's cron ignores CRON_TZ and goes "
+                    "by the machine's zone"
+                )
             case "RANDOM_DELAY":
                 now.delay = f"{int(value)}m" if value.isdecimal() and 0 < int(value) < _DAY_MINUTES else None
                 becomes = "`jitter` of the jobs below, always the same for one fire time"

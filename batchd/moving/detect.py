@@ -94,18 +94,20 @@ def _by_content(source: Source) -> System | None:
 
 def _yaml(source: Source) -> System | None:
     name, text = source.path.name.lower(), source.text
-    has_class = re.search(r"^\s+['\"]?:?(class|klass|command)['\"]?\s*:", text, re.MULTILINE) is not None
+    has_class = re.search(r"(?:^\s+|[{,]\s*)['\"]?:?(class|klass|command)['\"]?\s*:", text, re.MULTILINE) is not None
+    if name in {"recurring.yml", "recurring.yaml"}:
+        return System.SOLID_QUEUE
     if "good_job" in name or "good_job" in text or re.search(r"^\s+kwargs\s*:", text, re.MULTILINE):
         return System.GOOD_JOB
     if re.search(r"^\s*:?(queues|concurrency|scheduler|schedule)['\"]?\s*:\s*(\S.*)?$", text, re.MULTILINE) and (
         name.startswith("sidekiq") or re.search(r"^\s*:?(queues|concurrency|scheduler)\s*:", text, re.MULTILINE)
     ):
         return System.SIDEKIQ
-    if has_class and re.search(r"^\s+['\"]?schedule['\"]?\s*:\s*\S", text, re.MULTILINE):
+    if has_class and re.search(r"(?:^\s+|[{,]\s*)['\"]?schedule['\"]?\s*:\s*\S", text, re.MULTILINE):
         return System.SOLID_QUEUE
-    if has_class and re.search(r"^\s+['\"]?(every|interval)['\"]?\s*:", text, re.MULTILINE):
+    if has_class and re.search(r"(?:^\s+|[{,]\s*)['\"]?(every|interval)['\"]?\s*:", text, re.MULTILINE):
         return System.SIDEKIQ_SCHEDULER
-    if has_class and re.search(r"^\s*-?\s*['\"]?cron['\"]?\s*:", text, re.MULTILINE):
+    if has_class and re.search(r"(?:^\s*-?\s*|[{,]\s*)['\"]?cron['\"]?\s*:", text, re.MULTILINE):
         return System.SIDEKIQ_CRON
     return System.SIDEKIQ if name.startswith("sidekiq") else None
 

@@ -217,14 +217,7 @@ def server_findings(name: str, server: Server) -> Iterable[Finding]:
         yield _warn("version", f"{name}: PostgreSQL {major} gets no fixes any more", "plan an upgrade of the server")
     else:
         yield _ok("version", f"{name}: PostgreSQL {major}.{server.version % 10_000}")
-    if server.pooler == "transaction":
-        yield _bad(
-            "pgbouncer",
-            f"{name}: a pooler in transaction mode stands between: LISTEN and session settings are lost in it",
-            "give batchd a direct connection, or a pool of its own with pool_mode = session",
-        )
-    elif server.pooler == "session":
-        yield _ok("pgbouncer", f"{name}: a pooler in session mode stands between")
+    yield from _pooler(name, server.pooler)
     for setting, remedy in (
         ("autovacuum", "autovacuum = on"),
         ("track_counts", "track_counts = on"),
@@ -238,6 +231,20 @@ def server_findings(name: str, server: Server) -> Iterable[Finding]:
         yield _warn(
             "indexes", f"{name}: index {index} is invalid, and no query uses it", f"REINDEX INDEX CONCURRENTLY {index};"
         )
+
+
+def _pooler(name: str, pooler: str | None) -> Iterable[Finding]:
+    if pooler is None:
+        return
+    said = f"{name}: a pooler in {pooler} mode stands between"
+    if pooler == "transaction" and name == "store":
+        yield _warn(
+            "pgbouncer",
+            f"{said}: LISTEN is lost in it, so what another process queues begins up to 5 s later",
+            "give [store] a direct connection, or a pool of its own with pool_mode = session",
+        )
+    else:
+        yield _ok("pgbouncer", said)
 
 
 def _dead(name: str, table: DeadRows) -> Finding:

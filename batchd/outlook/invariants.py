@@ -129,11 +129,8 @@ def _catch_up_kept(job: JobDefinition, rows: Sequence[LedgerRun], error: timedel
     policy, deadline = job.catch_up, job.start_deadline
     if policy.mode is CatchUp.SKIP and deadline is None:
         deadline = SKIP_DEADLINE
-    planned = defaultdict(list)
-    for row in rows:
-        planned[row.created_at].append(row)
     most = policy.max_runs if policy.mode is CatchUp.ALL else 1
-    for together in planned.values():
+    for together in _planned_together(rows):
         kept = [row for row in together if not _is_missed_range(row)]
         ranges = [row for row in together if _is_missed_range(row)]
         if len(kept) > most:
@@ -150,6 +147,30 @@ def _catch_up_kept(job: JobDefinition, rows: Sequence[LedgerRun], error: timedel
             is_too_old = oldest is not None and row.created_at - last > oldest - error - _TICK
             if not is_too_old and len(kept) < most:
                 yield f"{job.name}: run {row.id} gave up the fire of {last}, which was not too old"
+
+
+def _planned_together(rows: Sequence[LedgerRun]) -> Iterable[list[LedgerRun]]:
+    """Return the rows transaction by transaction; two daemons with different clocks may have planned in one instant.
+
+    The range of what was given up is written first of its transaction, and what is queued together is `catch_up`.
+    """
+    planned: dict[datetime, list[LedgerRun]] = defaultdict(list)
+    for row in sorted(rows, key=lambda each: each.id):
+        planned[row.created_at].append(row)
+    for at_once in planned.values():
+        ranges = [row.id for row in at_once if _is_missed_range(row)]
+        by_range = itertools.groupby(at_once, key=lambda row: sum(number <= row.id for number in ranges))
+        for together in (list(group) for _, group in by_range):
+            if any(row.created_by == CreatedBy.CATCH_UP.value for row in together):
+                yield [row for row in together if not _is_single(row)]
+                yield from ([row] for row in together if _is_single(row))
+            else:
+                yield from ([row] for row in together)
+
+
+def _is_single(row: LedgerRun) -> bool:
+    """Return whether the row was queued alone, as the one fire that was due."""
+    return row.created_by == CreatedBy.SCHEDULE.value and row.state != RunState.SKIPPED.value
 
 
 def _is_missed_range(row: LedgerRun) -> bool:

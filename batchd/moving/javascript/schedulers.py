@@ -13,6 +13,7 @@ from batchd.moving.commands import ONCE, shell_settings
 from batchd.moving.cron_fields import Days, Dialect, Timing, Untranslatable, apply_timing, translate
 from batchd.moving.found import Findings, FoundJob, Options, Place, Source, TomlValue, paragraphs, plain_name
 from batchd.moving.javascript.calls import Call, Script
+from batchd.moving.javascript.nest import named_expression
 from batchd.moving.javascript.values import New, Unknown
 from batchd.moving.rails.fugit import fugit_timing
 from batchd.moving.toml_text import WithVariables
@@ -24,6 +25,7 @@ _BULL = Dialect("BullMQ (cron-parser)", Days.EITHER)
 _NODE_CRON = Dialect("node-cron", Days.BOTH)
 _CRON = Dialect("cron", Days.EITHER)
 _NODE_SCHEDULE = Dialect("node-schedule (cron-parser)", Days.EITHER)
+_RECURRENCE = Dialect("node-schedule (an object)", Days.BOTH)
 _CRONER = Dialect("croner", Days.EITHER)
 
 _REMARKS = paragraphs("""
@@ -34,8 +36,8 @@ for it, and `enabled = false` until you have written yours. The work can also st
 Schedules without a zone follow the zone of the Node process (in containers mostly UTC); written with the zone given
 to `convert`. CHECK that it is the right one.
 
-In node-cron both days must match, in BullMQ, cron, node-schedule and croner either is enough; the schedules are
-written so that they mean the same here.
+In node-cron, and in the objects of node-schedule, both days must match, in BullMQ, cron, croner and the texts of
+node-schedule either is enough; the schedules are written so that they mean the same here.
 
 BullMQ keeps the next run of a schedule in Redis and makes up for one that was missed (`catch_up = "once"`); the
 others lose what was due while the process was down (`"skip"`). `every` counts from 1 January 1970 in BullMQ, here
@@ -209,7 +211,8 @@ class _ScriptReader:
             self._set_cron(job, spec["rule"], _NODE_SCHEDULE, spec.get("tz"))
             _keep_options(job, spec, {"rule", "tz"})
         elif isinstance(spec, dict):
-            self._set_cron(job, _fields_of_spec(spec), _NODE_SCHEDULE, spec.get("tz"))
+            self._set_cron(job, _fields_of_spec(spec), _RECURRENCE, spec.get("tz"))
+            _keep_options(job, spec, {*_SPEC_FIELDS, "tz"})
         elif isinstance(spec, str):
             self._set_cron(job, spec, _NODE_SCHEDULE, None)
         else:
@@ -219,7 +222,7 @@ class _ScriptReader:
         return job
 
     def _croner(self, call: Call) -> FoundJob | None:
-        if not call.args or not _looks_like_cron(call.args[0]):
+        if not call.args or not (call.is_decorator or _looks_like_cron(call.args[0])):
             return None
         options = next((each for each in call.args[1:] if isinstance(each, dict)), {})
         action = next((each for each in call.args[1:] if isinstance(each, Unknown)), None)
@@ -227,7 +230,7 @@ class _ScriptReader:
         zone = options.get("timezone") or options.get("timeZone")
         both = options.get("legacyMode") is False or options.get("domAndDow") is True
         dialect = Dialect("croner", Days.BOTH) if both else (_CRON if call.is_decorator else _CRONER)
-        self._set_cron(job, call.args[0], dialect, zone)
+        self._set_cron(job, named_expression(call.args[0]), dialect, zone)
         _keep_options(job, options, {"name", "timezone", "timeZone", "legacyMode", "domAndDow", "protect", "catch"})
         return job
 

@@ -59,9 +59,18 @@ def read_apscheduler(source: Source, options: Options, findings: Findings) -> No
     """Add the jobs that a source schedules; raises UsageError when it is no Python."""
     module = read_module(source)
     findings.remark(SYSTEM, *_REMARKS)
-    zone = _scheduler_zone(module) or options.timezone
+    scheduler = _scheduler(module)
+    zone = _zone(scheduler.get("timezone")) or options.timezone
+    if "timezone" in scheduler and _zone(scheduler["timezone"]) is None:
+        said = f"CHECK: only running it could tell the scheduler's zone, `{_written(scheduler['timezone'])}`"
+        findings.remark(SYSTEM, f"{said}; written with {options.timezone}")
+    defaults = scheduler.get("job_defaults", {})
+    if not isinstance(defaults, dict):
+        findings.remark(SYSTEM, f"CHECK: only running it could tell what `job_defaults` are: `{_written(defaults)}`")
+        defaults = {}
     for call, function, node in _calls(module):
-        findings.add(_job(module, call, function, Place(source.name, node.lineno), zone, options))
+        place = Place(source.name, node.lineno)
+        findings.add(_job(module, call, function, place, zone, options, defaults))
 
 
 def has_jobs(text: str) -> bool:
@@ -69,8 +78,17 @@ def has_jobs(text: str) -> bool:
     return re.search(r"\bapscheduler\b|\.scheduled_job\(", text) is not None
 
 
-def _job(module: Module, call: CallValue, function: Any, place: Place, zone: str, options: Options) -> FoundJob:
-    given = dict(call.options)
+def _job(
+    module: Module,
+    call: CallValue,
+    function: Any,
+    place: Place,
+    zone: str,
+    options: Options,
+    defaults: dict[str, Any],
+) -> FoundJob:
+    given = {**defaults, **call.options}
+    more = given.pop("**", None)
     positional = list(call.args if call.name == "scheduled_job" else call.args[1:])
     trigger = given.get("trigger", positional[0] if positional else None)
     reference = _reference(module, function)
@@ -81,10 +99,13 @@ def _job(module: Module, call: CallValue, function: Any, place: Place, zone: str
     job.settings["command"] = _command(job, reference, given)
     if options.app_dir:
         run_in(job, options.app_dir, options)
-    try:
-        apply_timing(job, _timing(trigger, given, zone, job))
-    except Untranslatable as error:
-        job.checks.append(f"no schedule: {error}. Without one it runs only when triggered")
+    if more is None:
+        try:
+            apply_timing(job, _timing(trigger, given, zone, job))
+        except Untranslatable as error:
+            job.checks.append(f"no schedule: {error}. Without one it runs only when triggered")
+    else:
+        job.disable(f"only running it could tell what `**{_written(more)}` says of its times and the rest")
     _set_rest(job, given)
     when = in_words(job.settings.get("schedule"), job.settings.get("timezone"))
     job.meaning = f"{when}; calls {reference or _written(function)}"
@@ -187,6 +208,8 @@ def _day(day: str, weekday: str) -> tuple[str, str]:
 
 def _date(value: Any, zone: str) -> Timing:
     text = value
+    if value is None:
+        raise Untranslatable("it runs once, as soon as the scheduler starts")
     if (
         isinstance(value, CallValue)
         and value.name in {"datetime", "date"}
@@ -256,20 +279,21 @@ def _reference(module: Module, function: Any) -> str:
     return f"{package}:{name}"
 
 
-def _scheduler_zone(module: Module) -> str | None:
+def _scheduler(module: Module) -> dict[str, Any]:
+    """Return what the schedulers of the source are made or configured with."""
+    found: dict[str, Any] = {}
     for node in walk(module.tree):
-        if isinstance(node, ast.Call) and dotted(node.func).endswith("Scheduler"):
-            for keyword in node.keywords:
-                if keyword.arg == "timezone":
-                    return _zone(module.value(keyword.value))
-    return None
+        if isinstance(node, ast.Call) and dotted(node.func).endswith(("Scheduler", ".configure")):
+            found |= {keyword.arg: module.value(keyword.value) for keyword in node.keywords if keyword.arg is not None}
+    return found
 
 
 def _zone(value: Any) -> str | None:
     """Return the zone of "Europe/Berlin", ZoneInfo("Europe/Berlin"), pytz.timezone(…) or utc."""
     if isinstance(value, CallValue) and value.args:
         value = value.args[0]
-    if isinstance(value, Unknown) and value.text.lower().rpartition(".")[2] == "utc":
+    text = value.text if isinstance(value, Unknown) else value
+    if isinstance(text, str) and text.lower().rpartition(".")[2] == "utc":
         return "UTC"
     try:
         return zone_named(value).key if isinstance(value, str) else None

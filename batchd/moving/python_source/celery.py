@@ -29,8 +29,9 @@ _SPAN_UNITS = ("days", "seconds", "microseconds", "milliseconds", "minutes", "ho
 _KNOWN = frozenset({"task", "schedule", "args", "kwargs", "options"})
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 _REMARKS = paragraphs("""
-Each job sends its task to the Celery workers, as beat does (`celery call`), so the workers stay as they are. To
-have batchd do the work, use the lines below the job (kind python) instead.
+Each job sends its task to the Celery workers, as beat does (`celery call`), so the workers stay as they are. CHECK
+that `-A` names your application: it is taken from the task's name. To have batchd do the work, use the lines below
+the job (kind python) instead.
 
 Celery's schedules are in UTC unless `timezone` says otherwise; a day of the month and a day of the week must both
 match.

@@ -19,6 +19,7 @@ _UNITS = {
     "year": 31_557_600,
 }
 _OPENERS = frozenset({"if", "unless", "case", "while", "until", "begin", "def", "class", "module", "for"})
+_MODIFIERS = frozenset({"if", "unless", "while", "until"})
 _BRANCHES = frozenset({"else", "elsif", "when", "rescue", "ensure", "in", "then"})
 _MOST_DEPTH = 40
 
@@ -142,10 +143,30 @@ class Parser:
         return Statement(None, self._text(start), start.line)
 
     def _conditional(self, start: Token) -> Statement:
+        closing = self._end_on_its_line()
+        if closing is not None:
+            self._at = closing + 1
+            return Statement(None, self._text(start), start.line)
         self._skip_line()
         condition = self._text(start)
         body = self._block("end")
         return Statement(None, self._text(start), start.line, body=body, condition=condition)
+
+    def _end_on_its_line(self) -> int | None:
+        """Return the token that closes what opens here, when it is on the same line: `def f(x) g(x) end`."""
+        depth = 0
+        for at in range(self._at, len(self._tokens)):
+            token, before = self._tokens[at], self._tokens[at - 1]
+            if token.kind in {"newline", "end"} and token.text != ";":
+                return None
+            if token.kind != "word":
+                continue
+            begins = at == self._at or before.text in {";", "=", "(", "do", "then"}
+            depth += token.text == "do" or (token.text in _OPENERS and (begins or token.text not in _MODIFIERS))
+            depth -= token.text == "end"
+            if depth == 0:
+                return at
+        return None
 
     def _assignment(self, start: Token) -> Statement:
         self._at += 2
@@ -172,6 +193,8 @@ class Parser:
             self._skip_line()
             statement.condition = self._source[rest : self._tokens[self._at - 1].stop].strip()  # `if production`
         statement.text = self._text(start)
+        if statement.name == "set" and len(statement.args) == 2:  # noqa: PLR2004 (Whenever's: `set :path, "/srv"`)
+            self.variables[str(statement.args[0])] = statement.args[1]  # is read as `path`
         return statement
 
     def _block(self, closing: str) -> list[Statement]:

@@ -70,12 +70,13 @@ class ScheduleReader:
         self._source = source
         self._options = options
         self._findings = findings
-        self._parser = Parser(source.text, {"environment": options.environment})
+        folder = options.app_dir or _APP_DIR
+        self._parser = Parser(source.text, {"environment": options.environment, "path": folder})
         self._comments = list[tuple[int, str]]()
         defaults = {
             "environment_variable": "RAILS_ENV",
             "environment": options.environment,
-            "path": options.app_dir or _APP_DIR,
+            "path": folder,
             "job_template": _LOGIN_SHELL,
             "runner_command": "bin/rails runner",
             "bundle_command": "bundle exec",
@@ -146,7 +147,6 @@ class ScheduleReader:
             self._keep(statement, f"the variable {key} of the crontab", becomes)
         else:
             self._now.variables[key] = value
-            self._parser.variables[key] = value
             self._keep(statement, f"`:{key}` of the jobs below", "written into their commands")
 
     def _jobs(self, statement: Statement, scope: _Scope) -> None:

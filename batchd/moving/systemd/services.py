@@ -65,9 +65,13 @@ def service_settings(service: Unit, job: FoundJob, options: Options) -> list[Ent
         entry
         for entry in service.entries
         if (entry.section, entry.key) not in _HARMLESS
-        and not (entry.section == "Service" and entry.key in _READ)
+        and not (entry.section == "Service" and entry.key in _READ and not _is_to_a_file(entry))
         and entry.value
     ]
+
+
+def _is_to_a_file(entry: Entry) -> bool:
+    return entry.key in {"StandardOutput", "StandardError"} and ":" in entry.value
 
 
 def _commands(service: Unit, job: FoundJob) -> list[tuple[str, str, list[str]]]:

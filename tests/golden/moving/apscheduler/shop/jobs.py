@@ -6,7 +6,7 @@ from apscheduler.triggers.cron import CronTrigger
 from shop import reports
 from shop.mail import send_digest
 
-sched = BackgroundScheduler(timezone=ZoneInfo("Europe/Berlin"))
+sched = BackgroundScheduler(timezone=ZoneInfo("Europe/London"), job_defaults={"misfire_grace_time": 60, "coalesce": False})
 
 
 # Monday to Friday
@@ -27,3 +27,5 @@ sched.add_job("shop.reports:weekly", trigger=CronTrigger.from_crontab("0 6 * * 0
 sched.add_job(lambda: None, "date", run_date="2027-01-01 09:00:00")
 sched.add_job(reports.yearly, "cron", year="2026", month="1-3")
 sched.add_job(reports.thirteenth, "cron", day=13, day_of_week="fri", second="*/30", minute="*", hour="*")
+sched.add_job(reports.computed, trigger="cron", **WHEN)
+sched.add_job(reports.at_start)

@@ -11,6 +11,7 @@ job_type :sidekiq,  "cd :path && :environment_variable=:environment bundle exec 
 base = "/srv/shop"
 set :path, "#{base}/current"
 
+def local(time) Time.zone.parse(time).localtime end
 every 3.hours do # 1.minute 1.day 1.week 1.month 1.year is also supported
   runner "MyModel.some_process"
   rake "my:rake:task", output: nil
@@ -32,7 +33,7 @@ every '0 0 27-31 * *' do
 end
 
 every 15.minutes, mailto: "dev@example.com" do
-  script "poll_feed"
+  script "poll_feed", output: "#{path}/log/feed.log"
 end
 
 # run this task only on servers with the :app role in Capistrano
