@@ -27,6 +27,7 @@ from batchd.config.source import ConfigSource
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition, JsonObject
+from batchd.domain.queue import QueueLimits
 from batchd.domain.surface import HttpSettings, Listen, own_hosts
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs.contract import Kind
@@ -104,6 +105,10 @@ class ConfigJobs:
         """Return the queue's limits in words; empty when it has none."""
         settings = self._config.settings.queues.get(queue)
         return "" if settings is None else limits_text(settings)
+
+    def queue_limits(self) -> QueueLimits:
+        """Return them as they hold runs back."""
+        return self._config.settings.queue_limits()
 
     def kind(self, name: str) -> Kind[Any] | None:
         """Return the kind, imported when it was not yet; None when there is none of that name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -222,23 +223,24 @@ class PingLoop(Loop):
         return _PING_POLL
 
     def close(self) -> None:
-        """Begin nothing new; what is at work ends by its own time limit, and its lease by itself."""
+        """Begin nothing new; what is at work ends by its own time limit, and gives up what it holds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self, name: str) -> None:
+        held: HeldChannel | None = None
         try:
             for _ in range(_PINGS_A_TURN):
                 held = deliveries.take(self._store, name, self._worker_id)
-                if held is None or self.is_stopping:
-                    break
-                if self._posts[name].turn(held) > timedelta(0):
-                    deliveries.give_up(self._store, held)
+                if held is None or self.is_stopping or self._posts[name].turn(held) > timedelta(0):
                     break
         except BatchdError as error:
             self._log.warning("loop.failed", failures=1, reason=str(error))
         except Exception as error:  # noqa: BLE001 (a thread of a pool would swallow it)
             self._log.error("loop.failed", failures=1, exc_info=error)
         finally:
+            if held is not None:
+                with contextlib.suppress(BatchdError):  # the store is away: the lease ends by itself
+                    deliveries.give_up(self._store, held)
             self._busy.discard(name)
 
 

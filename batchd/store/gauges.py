@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, select
 
 from batchd.db.engine import Database
+from batchd.domain.queue import QueueLimits
 from batchd.domain.run import RunState
 from batchd.store.alert_schema import OPEN, incidents
 from batchd.store.queries import QueueView, StoreStatus, WorkerView, store_status
@@ -57,9 +58,9 @@ class GaugeReader:
         self._last: dict[str, JobGauges] = {}
         self._seen_until: datetime | None = None
 
-    def read(self, store: Database) -> Gauges:
-        """Return the gauges now."""
-        status = store_status(store)
+    def read(self, store: Database, limits: QueueLimits | None = None) -> Gauges:
+        """Return the gauges now; `limits` as for `store_status`."""
+        status = store_status(store, limits)
         with store.reading() as connection:
             jobs = self._jobs(connection, status)
             return Gauges(

@@ -13,6 +13,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.exporting import ExportSettings
 from batchd.domain.job import JobDefinition, JsonObject
+from batchd.domain.queue import QueueLimits
 from batchd.domain.surface import HttpSettings
 from batchd.jobs.contract import Kind
 from batchd.web.counts import Counts
@@ -48,6 +49,10 @@ class Jobs(Protocol):
 
     def limits(self, queue: str) -> str:
         """Return the queue's limits in words; empty when it has none."""
+        ...
+
+    def queue_limits(self) -> QueueLimits:
+        """Return them as they hold runs back."""
         ...
 
     def kind(self, name: str) -> Kind[Any] | None:

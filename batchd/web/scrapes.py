@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from batchd.db.engine import Database
 from batchd.domain.job import JobDefinition
 from batchd.domain.preview import fires_of
 from batchd.domain.schedule import ScheduleError
@@ -39,7 +38,7 @@ class Scrapes:
             if began < self._fresh_until:
                 return self._gauges
             try:
-                self._gauges = await desk.ask_store(self._read)
+                self._gauges = await desk.ask_store(self._reader.read, desk.jobs.queue_limits())
             except BatchdError:
                 self._gauges = None
             took = desk.clock.monotonic() - began
@@ -52,9 +51,6 @@ class Scrapes:
             self._intervals_until = desk.clock.monotonic() + _INTERVALS_FOR.total_seconds()
             self._intervals = await desk.in_thread(_intervals, desk.jobs.definitions(), desk.clock.now())
         return self._intervals
-
-    def _read(self, store: Database) -> Gauges:
-        return self._reader.read(store)
 
 
 def _intervals(definitions: Mapping[str, JobDefinition], now: datetime) -> dict[str, float]:

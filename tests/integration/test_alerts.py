@@ -533,6 +533,9 @@ def test_a_ping_that_hangs_holds_up_no_other_and_old_ones_are_left_out(store: Da
     loop.close()
     assert [each.entries[0].told for each in quick.messages] == [Told.FAIL]
     assert quick.messages[0].entries[0].summary == "no disk"
+    loop.request_stop()
+    loop._serve("ping:quick")
+    assert deliveries.take(store, "ping:quick", "w2"), "what a loop that stops has just taken is free at once"
 
 
 def test_only_one_incident_of_a_rule_and_subject_is_open_whatever_happens(store: Database) -> None:

@@ -189,32 +189,6 @@ def batch_of(store: Database, count: int = 3) -> Any:
         )
 
 
-def test_a_batch_that_succeeds_is_followed_by_both(store: Database) -> None:
-    """Once all of its runs are final, and once only."""
-    batch = batch_of(store)
-    assert len(batch.runs) == 3
-    end(store, "succeeded", *batch.runs[:2])
-    complete(store)
-    assert followers_of(store, batch.id) == []
-    end(store, "succeeded", batch.runs[2])
-    complete(store)
-    complete(store)
-    texts = [run.params["text"] for run in followers_of(store, batch.id)]
-    assert texts == ["3 of 3, 0 failed", f"all 3 of {batch.id}"]
-    assert run_row(store, batch.id)["result"]["children"] == {"succeeded": 3}
-
-
-@pytest.mark.parametrize("state", ["failed", "cancelled", "quarantined"])
-def test_a_batch_with_one_failure_is_not_followed_by_on_success(store: Database, state: str) -> None:
-    """on_complete comes all the same, with the counts."""
-    batch = batch_of(store)
-    end(store, "succeeded", *batch.runs[:2])
-    end(store, state, batch.runs[2])
-    complete(store)
-    (only,) = followers_of(store, batch.id)
-    assert only.params["text"] == f"2 of 3, {1 if state == 'failed' else 0} failed"
-
-
 def test_runs_that_were_queued_otherwise_become_a_batch(store: Database) -> None:
     """In the transaction that queues them; one that belongs to another batch stays there."""
     other = batch_of(store, 1)

@@ -122,7 +122,7 @@ def test_many_scrapes_ask_the_store_once(surface_on_sqlite: Surface, monkeypatch
     """What a scrape has read serves the next ones."""
     asked = []
     real = GaugeReader.read
-    monkeypatch.setattr(GaugeReader, "read", lambda self, store: asked.append(1) or real(self, store))
+    monkeypatch.setattr(GaugeReader, "read", lambda self, *given: asked.append(1) or real(self, *given))
     for _ in range(5):
         scraped(surface_on_sqlite)
     assert len(asked) == 1

@@ -19,6 +19,7 @@ from batchd.domain.lease import LeaseTerms
 from batchd.engine.pool import Engine
 from batchd.engine.settings import EngineSettings
 from batchd.engine.setup import EngineConfig
+from batchd.errors import BatchdError
 from batchd.jobs.contract import JobContext, Kind, Params
 from batchd.store import workers
 from batchd.wake_loop import WakeLoop
@@ -72,10 +73,13 @@ def engine_room(
     try:
         yield engine
     finally:
-        wakes.stop(clock.monotonic() + 5)
-        wakes.close()
+        wakes.request_stop()
         engine.drain()
         is_clean = engine.stop(clock.monotonic() + grace_seconds + 5)
+        with contextlib.suppress(BatchdError), store.writing() as connection:
+            store.dialect.notify(connection, [Topic.RUNS])  # or it would listen for the rest of its second
+        wakes.stop(clock.monotonic() + 5)
+        wakes.close()
         for loop in engine._loops():
             loop.stop(clock.monotonic() + 10)  # a process ends here; a test must not close the store under its feet
         assert is_clean or not stops_cleanly

@@ -20,6 +20,7 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.access import Role
 from batchd.domain.job import JobDefinition, JsonObject
+from batchd.domain.queue import QueueLimits, QueueRules
 from batchd.domain.surface import HttpSettings, Phase, Tcp
 from batchd.errors import ParamsInvalid
 from batchd.jobs.catalog import kinds
@@ -59,6 +60,9 @@ class OneJob:
 
     def limits(self, queue: str) -> str:
         return "2 in all" if queue == "default" else ""
+
+    def queue_limits(self) -> QueueLimits:
+        return QueueLimits({"default": QueueRules(max_running=2)})
 
     def kind(self, name: str) -> Kind[Any] | None:
         return kinds().get(name)
