@@ -1,9 +1,11 @@
 """Deleting many rows in chunks: what a run of `cleanup` does.
 
 One chunk: find its window (reading), then in one short transaction delete it, save the checkpoint, and write and sync
-the archive, and commit. A chunk that meets a lock is tried again, smaller; everything else that goes wrong ends the
-attempt, and the next one goes on from the checkpoint. The cutoff is fixed by the first attempt, so that all attempts of
-a run mean the same rows.
+the archive, and commit. Only the last commit waits for the disk, unless there is an archive, which must not be ahead of
+a table that a crash of the server took back by some chunks.
+
+A chunk that meets a lock is tried again, smaller; everything else that goes wrong ends the attempt, and the next one
+goes on from the checkpoint. The cutoff is fixed by the first attempt, so that all attempts of a run mean the same rows.
 """
 
 from __future__ import annotations
@@ -111,10 +113,16 @@ class ChunkedDelete:
                     tally = self._begin_archive(archive, tally, resumed=saved is not None)
                 if saved is None and not self._request.dry_run:
                     # Before anything happens: the cutoff and the archive's length are those of the first attempt.
-                    with self._context.writing(self._database) as connection:
-                        self._context.save_checkpoint(connection, self._database, self._state(plan, tally))
+                    self._save(plan, tally)
                 tally = self._walk(plan, plan.walk, archive, tally)
+            if not self._request.dry_run:
+                # This commit waits for the disk, and so for every chunk before it: what is reported as deleted is gone.
+                self._save(plan, tally)
         return self._result(plan, tally)
+
+    def _save(self, plan: DeletePlan, tally: Tally) -> None:
+        with self._context.writing(self._database) as connection:
+            self._context.save_checkpoint(connection, self._database, self._state(plan, tally))
 
     def _cutoff(self, saved: JsonObject | None) -> datetime:
         if saved is not None:
@@ -185,6 +193,7 @@ class ChunkedDelete:
         self._database.dialect.limit_lock_wait(connection, self._request.lock_timeout)
         statement = delete(plan.table).where(doomed)
         if archive is None:
+            self._database.dialect.commit_without_waiting(connection)
             after = tally.plus(window, connection.execute(statement).rowcount)
             self._context.save_checkpoint(connection, self._database, self._state(plan, after))
             return after

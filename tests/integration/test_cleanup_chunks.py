@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
 from batchd.db.engine import Database
 from batchd.errors import JobError, RunInterrupted
 from tests.support.cleaning import NOW, clean, context_on, execute, fetch, logs_table
+from tests.support.databases import open_database
 from tests.support.job_context import DirectContext
 from tests.support.waiting import wait_until
 
@@ -302,3 +303,23 @@ def test_an_empty_table_is_a_success(database: Database) -> None:
     """Nothing to do is no error."""
     logs_table(database, 0)
     assert clean(database)["rows_deleted"] == 0
+
+
+def test_only_the_last_commit_waits_for_the_disk(postgres_url: str, tmp_path: Path) -> None:
+    """A crash of the server takes chunks back with their checkpoints, never a run that ended, nor what is archived."""
+    database = open_database(postgres_url)
+    logs_table(database, 400)
+    waits: list[bool] = []
+
+    def look(connection: Connection) -> None:
+        ended = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+        if connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()").scalar_one() is not None:
+            waits.append(ended == "on")
+
+    event.listen(database.engine, "commit", look)
+    clean(database, batch_size=50, older_than="10d", max_rows=100)
+    assert waits[-3:] == [False, False, True]
+    waits.clear()
+    clean(database, batch_size=50, archive_to=str(tmp_path / "logs.csv.gz"))
+    assert set(waits) == {True}
+    database.close()

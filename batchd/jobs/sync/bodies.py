@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from batchd.errors import JobError
 from batchd.jobs.http.origin import shown
@@ -15,6 +15,9 @@ from batchd.jobs.sync.json_text import parse_json
 from batchd.jobs.sync.record_path import MISSING, found_at, parse_path
 from batchd.jobs.sync.sources import BadLine
 
+if TYPE_CHECKING:
+    from batchd.jobs.sync.record_reader import RecordReader
+
 _LONGEST_LINE = 16 << 20
 _SHOWN_OF_LINE = 500
 
@@ -23,12 +26,12 @@ _SHOWN_OF_LINE = 500
 class Body:
     """`document` is what was around the records: where paging looks for the next page. `digest` tells bodies apart."""
 
-    records: list[Any]
+    records: Sequence[Any]
     document: Any
     digest: str
 
 
-def json_body(answer: Answer, records_at: str | None, largest: int) -> Body:
+def json_body(answer: Answer, records_at: str | None, largest: int, reader: RecordReader | None) -> Body:
     """Return the records of a JSON body; raises AskAgain for one that is cut, JobError for something else."""
     if answer.size > largest:
         raise JobError(
@@ -42,24 +45,34 @@ def json_body(answer: Answer, records_at: str | None, largest: int) -> Body:
             return Body([], None, "")
         raise AskAgain("the answer is empty")
     refuse_html(answer, data)
+    digest, url = hashlib.sha256(data).hexdigest(), answer.url
+    read = None if reader is None else reader.body(data, lambda: _records(parse_json(data), records_at, url))
+    if read is not None:
+        return Body(*read, digest)
     try:
         document = parse_json(data)
     except ValueError as error:
         raise AskAgain(f"the answer of {len(data)} bytes is not whole, or not JSON: {error}") from error
-    return Body(_records(document, records_at, answer.url), document, hashlib.sha256(data).hexdigest())
+    return Body(_records(document, records_at, url), document, digest)
 
 
-def ndjson_lines(body: IO[bytes], name: str) -> Iterator[Any]:
-    """Yield the record of each line, or a BadLine; raises JobError for a line that is too long to be one."""
+def ndjson_lines(body: IO[bytes], name: str) -> Iterator[bytes]:
+    """Yield each line that holds a record; raises JobError for a line that is too long to be one."""
     while line := body.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
             raise JobError(f"{name}: a line is longer than {_LONGEST_LINE >> 20} MiB; is this NDJSON?", retryable=False)
-        if not line.strip():
-            continue
-        try:
-            yield parse_json(line.removeprefix(b"\xef\xbb\xbf"))
-        except ValueError as error:
-            yield BadLine(f"not JSON: {error}", line[:_SHOWN_OF_LINE].decode(errors="replace"))
+        if line.strip():
+            yield line
+
+
+def line_records(lines: Sequence[bytes], reader: RecordReader | None) -> Sequence[Any]:
+    """Return the records of NDJSON lines; a BadLine for what is none."""
+
+    def parsed() -> list[Any]:
+        return list(map(_line_record, lines))
+
+    read = None if reader is None else reader.lines(lines, parsed)
+    return parsed() if read is None else read
 
 
 def check_ndjson_is_whole(answer: Answer) -> None:
@@ -83,6 +96,13 @@ def refuse_html(answer: Answer, data: bytes) -> None:
             f"GET {shown(answer.url)} answered with {kind or 'a web page'} instead of JSON: {text[:150]}",
             hint="a login page, or a notice? Is the URL that of the API?",
         )
+
+
+def _line_record(line: bytes) -> Any:
+    try:
+        return parse_json(line.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        return BadLine(f"not JSON: {error}", line[:_SHOWN_OF_LINE].decode(errors="replace"))
 
 
 def _records(document: Any, records_at: str | None, url: str) -> list[Any]:

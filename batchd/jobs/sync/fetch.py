@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from batchd.db.engine import Database
 from batchd.db.run_staging import make_staging
@@ -15,6 +17,7 @@ from batchd.jobs.sync.open_source import open_source
 from batchd.jobs.sync.outcome import Lap, check_rejects, report
 from batchd.jobs.sync.params import SyncParams
 from batchd.jobs.sync.plan import SyncPlan
+from batchd.jobs.sync.read_records import ReadRecords
 from batchd.jobs.sync.record_path import found_at, parse_path
 from batchd.jobs.sync.sources import Page, Source
 from batchd.jobs.sync.stage import PageStager
@@ -63,6 +66,8 @@ class Fetch:
         source = open_source(
             self._params,
             self._context,
+            self._plan.fields,
+            self._updated_path,
             since=None if state.is_full else self._since(last),
             validators=validators if isinstance(validators, dict) else {},
         )
@@ -119,8 +124,18 @@ class Fetch:
     def _later_watermark(self, watermark: str | None, page: Page) -> str | None:
         if self._updated_path is None:
             return watermark
-        moments = (moment_of(found_at(record, self._updated_path)) for record in page.records)
-        latest = max((moment for moment in moments if moment is not None), default=None)
+        latest = max(
+            (
+                moment
+                for moment in map(moment_of, self._moments(page.records, self._updated_path))
+                if moment is not None
+            ),
+            default=None,
+        )
         if latest is None or (watermark is not None and datetime.fromisoformat(watermark) >= latest):
             return watermark
         return latest.isoformat()
+
+    @staticmethod
+    def _moments(records: Sequence[Any], path: tuple[str, ...]) -> Sequence[Any]:
+        return records.moments if isinstance(records, ReadRecords) else [found_at(each, path) for each in records]

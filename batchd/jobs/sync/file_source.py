@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import JobError
 from batchd.jobs.sync.answers import Spent
-from batchd.jobs.sync.bodies import ndjson_lines
+from batchd.jobs.sync.bodies import line_records, ndjson_lines
 from batchd.jobs.sync.sources import BadLine, Page, SourceFacts
+
+if TYPE_CHECKING:
+    from batchd.jobs.sync.record_reader import RecordReader
 
 _RECORDS_OF_A_PAGE = 5_000
 _LONGEST_FIELD = 16 << 20
@@ -22,8 +25,9 @@ _LONGEST_FIELD = 16 << 20
 class FileSource:
     """See `Source`. A file that was changed or replaced is another list, which is read from its beginning."""
 
-    def __init__(self, path: Path, *, is_csv: bool) -> None:
+    def __init__(self, path: Path, reader: RecordReader | None, *, is_csv: bool) -> None:
         self.name = str(path)
+        self._reader = reader
         self._is_csv = is_csv
         try:
             self._file = path.open("rb")
@@ -47,12 +51,13 @@ class FileSource:
         """See `Source`."""
         done = place.get("records", 0) if place else 0
         assert isinstance(done, int)
-        records = islice(self._csv_records() if self._is_csv else ndjson_lines(self._file, self.name), done, None)
-        page = list(islice(records, _RECORDS_OF_A_PAGE))
+        coming = islice(self._csv_records() if self._is_csv else ndjson_lines(self._file, self.name), done, None)
+        page = list(islice(coming, _RECORDS_OF_A_PAGE))
         while True:
-            following = list(islice(records, _RECORDS_OF_A_PAGE))
+            following = list(islice(coming, _RECORDS_OF_A_PAGE))
             done += len(page)
-            yield Page(page, {"records": done} if following else None)
+            records = page if self._is_csv else line_records(page, self._reader)
+            yield Page(records, {"records": done} if following else None)
             if not following:
                 return
             page = following

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from queue import Empty, Full, Queue
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -24,7 +24,7 @@ from batchd.errors import JobError
 from batchd.jobs.contract import JobContext
 from batchd.jobs.http.origin import may_have_credentials, shown, with_query, without_query
 from batchd.jobs.sync.answers import Answer, Spent
-from batchd.jobs.sync.bodies import check_ndjson_is_whole, json_body, ndjson_lines
+from batchd.jobs.sync.bodies import check_ndjson_is_whole, json_body, line_records, ndjson_lines
 from batchd.jobs.sync.http_client import HttpClient
 from batchd.jobs.sync.paging import (
     Answered,
@@ -38,6 +38,8 @@ from batchd.jobs.sync.paging import (
     places_seen,
     query_of,
 )
+from batchd.jobs.sync.read_records import joined
+from batchd.jobs.sync.record_reader import RecordReader
 from batchd.jobs.sync.sources import Page, SourceFacts
 
 _LOOK_EVERY_SECONDS = 0.05
@@ -60,12 +62,13 @@ class HttpRequest:
     concurrency: int
     allow_hosts: tuple[str, ...]
     conditions: Mapping[str, str]
+    reader: RecordReader | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     place: JsonObject
-    records: list[Any]
+    records: Sequence[Any]
     after: JsonObject | None
     total: int | None
     digest: str
@@ -130,8 +133,7 @@ class HttpSource:
 
     def _page(self, together: Sequence[_Fetched]) -> Page:
         last = together[-1]
-        records = last.records if len(together) == 1 else list(chain.from_iterable(each.records for each in together))
-        return Page(records, self._kept(last.after), last.total, len(together))
+        return Page(joined([each.records for each in together]), self._kept(last.after), last.total, len(together))
 
     def taken(self) -> Spent:
         """See `Source`."""
@@ -235,7 +237,7 @@ class HttpSource:
         if self._request.is_ndjson:
             check_ndjson_is_whole(answer)
             return self._read_lines(place, answer, validators)
-        body = json_body(answer, self._request.records, self._request.largest)
+        body = json_body(answer, self._request.records, self._request.largest, self._request.reader)
         answered = Answered(body.document, link_next(answer.headers.get("link")), len(body.records), body.digest)
         after = self._after(place, answer, answered)
         total_path = None if self._request.paging is None else self._request.paging.total
@@ -293,13 +295,14 @@ class HttpSource:
         skipped = fetched.place.get("skip") if fetched.place.get("body") == fetched.digest else 0
         done = skipped if isinstance(skipped, int) else 0
         with lines:
-            records = islice(ndjson_lines(lines, self.name), done, None)
-            part = list(islice(records, _LINES_OF_A_PAGE))
+            coming = islice(ndjson_lines(lines, self.name), done, None)
+            part = list(islice(coming, _LINES_OF_A_PAGE))
             while True:
-                following = list(islice(records, _LINES_OF_A_PAGE))
+                following = list(islice(coming, _LINES_OF_A_PAGE))
                 done += len(part)
                 rest = self._kept(here | {"skip": done, "body": fetched.digest})
-                yield Page(part, rest if following else self._kept(fetched.after), fetched.total)
+                records = line_records(part, self._request.reader)
+                yield Page(records, rest if following else self._kept(fetched.after), fetched.total)
                 if not following:
                     return
                 part = following

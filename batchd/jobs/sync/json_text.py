@@ -15,7 +15,9 @@ class Digits(str):
 def parse_json(data: str | bytes) -> Any:
     """Return the document, decimals as `Digits`; raises ValueError for what is not JSON, NaN and Infinity included."""
     try:
-        return json.loads(data, parse_float=Digits, parse_constant=_refused)
+        return _DECODER.decode(
+            data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -39,3 +41,7 @@ def _dumped(value: Any) -> str:
 
 def _refused(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=Digits, parse_constant=_refused)
+"""Made once: `json.loads` makes one for each document."""

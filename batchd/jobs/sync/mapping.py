@@ -54,7 +54,6 @@ class FieldMap:
         self.fields = tuple(sorted(fields, key=lambda field: not field.is_key))
         self.keys = tuple(field.column.name for field in self.fields if field.is_key)
         self.columns = tuple(field.column for field in self.fields)
-        self._is_json = is_json
         self._plan = [(field, _only(field.path), _Writer(field.column, is_json=is_json)) for field in self.fields]
 
     def mapped(self, record: Any) -> Mapped:
@@ -81,23 +80,25 @@ class FieldMap:
         return Mapped(texts, reason, _whole_key(texts[: len(self.keys)]))
 
     def mapped_together(self, records: Sequence[Any]) -> list[tuple[str | None, ...]] | None:
-        """Return the texts of all the records, or None when one of them has to be looked at by itself.
+        """Return the texts of all the records, or None when one of them has to be looked at by itself."""
+        try:
+            return self.texts_of([_column(records, field) for field in self.fields])
+        except (KeyError, TypeError, AttributeError):
+            return None  # a value is missing, or a record is no object
+
+    def texts_of(self, columns: Sequence[Sequence[Any]]) -> list[tuple[str | None, ...]] | None:
+        """Return the texts of records by their values in each field, or None when one may not be stored.
 
         Column by column, which is several times as fast: most pages hold nothing odd.
         """
-        columns: list[Sequence[str | None]] = []
-        try:
-            for field, _, writer in self._plan:
-                values = _column(records, field)
-                kinds = set(map(type, values))
-                if type(None) in kinds and (field.is_key or not field.column.nullable):
-                    return None
-                if not (writer.takes_plain and kinds <= _PLAIN):
-                    values = list(map(str if kinds == {int} else writer.text, values))
-                columns.append(values)
-        except (KeyError, TypeError, AttributeError):
-            return None  # a value is missing, or a record is no object
-        return list(zip(*columns, strict=True))
+        texts: list[Sequence[str | None]] = []
+        for (field, _, writer), values in zip(self._plan, columns, strict=True):
+            kinds = set(map(type, values))
+            if type(None) in kinds and (field.is_key or not field.column.nullable):
+                return None
+            is_plain = writer.takes_plain and kinds <= _PLAIN
+            texts.append(values if is_plain else list(map(str if kinds == {int} else writer.text, values)))
+        return list(zip(*texts, strict=True))
 
     def key_text(self, texts: Sequence[str | None]) -> str | None:
         """Return the key of a record for messages, or None when it has none."""
@@ -111,7 +112,7 @@ class _Writer:
 
     def __init__(self, column: ColumnFacts, *, is_json: bool) -> None:
         kind = column.type.lower()
-        self._is_document = kind in _JSON and is_json
+        self._is_document = is_json and is_document(column)
         self._is_array = kind.endswith("[]")
         self._is_number = "int" in kind or kind in {"numeric", "real", "double precision"}
         self.takes_plain = not self._is_document
@@ -143,6 +144,11 @@ def _column(records: Sequence[Any], field: Field) -> list[Any]:
     for name in further:
         values = [value[name] for value in values]
     return values
+
+
+def is_document(column: ColumnFacts) -> bool:
+    """Whether the column holds JSON."""
+    return column.type.lower() in _JSON
 
 
 def record_json(record: Any) -> JsonValue:

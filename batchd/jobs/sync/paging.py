@@ -168,6 +168,12 @@ def next_place(paging: Paging | None, place: JsonObject, answered: Answered) -> 
             return {"offset": offset}
 
 
+def paths_in_body(paging: Paging | None) -> list[tuple[str, ...]]:
+    """Return where in a body the paging looks."""
+    named = [getattr(paging, name, None) for name in ("path", "total", "total_pages")]
+    return [parse_path(path) for path in named if path is not None]
+
+
 def number_at(document: Any, path: str) -> int | None:
     """Return the number at the path, also one in quotes; None when there is none."""
     value = found_at(document, parse_path(path))

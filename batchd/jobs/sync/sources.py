@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ class Page:
     `total` is how many records the source says there are in all; `count` is how many of its pages these were.
     """
 
-    records: list[Any]
+    records: Sequence[Any]
     after: JsonObject | None
     total: int | None = None
     count: int = 1

@@ -21,6 +21,7 @@ from batchd.db.engine import Database
 from batchd.db.fitting import Fitted, Fitting, Value
 from batchd.db.staging import POSITION, Misfit, Staging, Texts, block_of, temporary_staging
 from batchd.jobs.sync.mapping import FieldMap, Mapped, record_json
+from batchd.jobs.sync.read_records import ReadRecords
 from batchd.store.rejects import Reject
 
 _NO_LIMIT = 1 << 60
@@ -47,7 +48,7 @@ class PageStager:
 
     def stage(self, connection: Connection, records: Sequence[Any], first: int) -> StagedPage:
         """Stage the records, their positions from `first`, in the caller's transaction."""
-        together = self._fields.mapped_together(records)
+        together = records.texts if isinstance(records, ReadRecords) else self._fields.mapped_together(records)
         if together is not None:
             return self._placed(connection, records, first, range(first, first + len(records)), together, [])
         positions: list[int] = []

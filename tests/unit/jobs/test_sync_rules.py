@@ -219,8 +219,10 @@ def test_turns_are_handed_out_at_a_steady_rate() -> None:
     assert [free.next_turn().total_seconds() for _ in range(3)] == [0.0] * 3
 
 
-def test_a_daemon_that_fetches_nothing_holds_no_http_library() -> None:
+def test_a_daemon_that_fetches_nothing_holds_no_http_or_json_library() -> None:
     """Finding the kinds imports all of them, and must not import what only a run needs."""
-    asked = "import sys; from batchd.jobs.catalog import kinds; kinds(); print(int('httpx2' in sys.modules))"
+    asked = (
+        "import sys; from batchd.jobs.catalog import kinds; kinds(); print(len({'httpx2', 'msgspec'} & {*sys.modules}))"
+    )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"
