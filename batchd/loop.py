@@ -110,7 +110,8 @@ class Loop(abc.ABC):
 
     def wake(self) -> None:
         """End the current wait; a wake during a turn makes the next turn follow at once."""
-        self._woken.set()
+        if not self._woken.is_set():
+            self._woken.set()
 
     def request_stop(self) -> None:
         """Ask the loop to end after its current turn, without waiting for it."""

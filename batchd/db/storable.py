@@ -14,6 +14,8 @@ _LARGEST = 2**63 - 1
 
 def storable_text(text: str) -> str:
     r"""Return the text without NUL, and with lone surrogates (bytes that were not UTF-8) written as `\udce9`."""
+    if text.isascii() and "\x00" not in text:  # most are; the way there and back costs twenty times as much
+        return text
     return text.replace("\x00", "").encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -69,6 +69,8 @@ def execute(running: RunningAttempt, catalog: Catalog, around: Surroundings) -> 
         failed = Decision(RunState.FAILED, Reason.ERROR, None)
         ending = Ending(running.claim, AttemptOutcome.FAILED, failed, None, described(fault))
     error = ending.error
+    if error is None and not ending.result:
+        return ending
     if error is not None:
         error = AttemptError(error.type, around.mask(error.message), around.mask(error.traceback))
     return replace(ending, result=around.mask(ending.result), error=error)
@@ -168,20 +170,20 @@ def _ending(
     error: AttemptError | None = None,
 ) -> Ending:
     claim = running.claim
-    decision = decide(
-        outcome,
-        attempt=claim.attempt,
-        max_attempts=claim.max_attempts,
-        retryable=retryable,
-        delay=delay_after(claim.retry, claim.attempt, seed=str(claim.run_id)),
-    )
+    if outcome is AttemptOutcome.SUCCEEDED:
+        delay = timedelta(0)
+    else:
+        delay = delay_after(claim.retry, claim.attempt, seed=str(claim.run_id))
+    decision = decide(outcome, attempt=claim.attempt, max_attempts=claim.max_attempts, retryable=retryable, delay=delay)
     return Ending(claim, outcome, decision, result, error, tuple(running.checkpointed))
 
 
 def _plain(result: Any) -> JsonObject:
     """Return the result as JSON that every store accepts; raises JobError for a kind that returns anything else."""
+    if not result and (result is None or type(result) is dict):
+        return {}
     try:
-        plain = json.loads(json.dumps(result if result is not None else {}, allow_nan=False))
+        plain = json.loads(json.dumps(result, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise JobError(f"the kind returned what is not JSON: {error}", retryable=False) from error
     if not isinstance(plain, dict):

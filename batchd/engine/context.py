@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from batchd.clock import Clock
@@ -52,8 +53,6 @@ class AttemptContext:
 
     def __init__(self, running: RunningAttempt, around: Surroundings) -> None:
         claim = running.claim
-        # Bound to the run itself, for a kind may hand it to threads of its own, which have no context variables.
-        self.log: Log = get_logger(**claim.log_fields)
         self.run_id = claim.run_id
         self.job = claim.job or claim.kind
         self.attempt = claim.attempt
@@ -62,8 +61,20 @@ class AttemptContext:
         self.mail = around.mail
         self._running = running
         self._around = around
-        self._key = checkpoint_key(around.store_id, claim)
-        self._record_key = record_key(around.store_id, claim)
+
+    @cached_property
+    def log(self) -> Log:
+        """See `JobContext`."""
+        # Bound to the run itself, for a kind may hand it to threads of its own, which have no context variables.
+        return get_logger(**self._running.claim.log_fields)
+
+    @cached_property
+    def _key(self) -> CheckpointKey:
+        return checkpoint_key(self._around.store_id, self._running.claim)
+
+    @cached_property
+    def _record_key(self) -> CheckpointKey:
+        return record_key(self._around.store_id, self._running.claim)
 
     @property
     def previous_result(self) -> Mapping[str, JsonValue] | None:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import structlog
-
 from batchd.clock import Clock
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
@@ -34,7 +32,7 @@ from batchd.store import known_names, leases, meta, schedules, workers
 from batchd.store.finish import Ending
 from batchd.store.meta import RECORD, record_id
 from batchd.store.workers import WorkerIdentity
-from batchd.telemetry.logs import get_logger
+from batchd.telemetry.logs import get_logger, in_every_line
 from batchd.telemetry.meters import Meters
 
 _CANCEL_GRACE_SECONDS = 2.0
@@ -285,7 +283,7 @@ class Engine:
         claim = running.claim
         started = self._clock.monotonic()
         running.start(started)
-        with structlog.contextvars.bound_contextvars(**claim.log_fields):
+        with in_every_line(claim.log_fields):
             lag = (self._clock.now() - (claim.scheduled_for or claim.available_at)).total_seconds()
             fire = claim.scheduled_for and claim.scheduled_for.isoformat().replace("+00:00", "Z")
             self._log.info("run.started", kind=claim.kind, scheduled_for=fire, lag_s=round(lag, 3))

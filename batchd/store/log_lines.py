@@ -35,7 +35,7 @@ class LineBuffer:
         self.dropped = 0
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Keep one masked line of a run; beyond the bounds it is counted and dropped."""
+        """Keep one masked line of a run, which nobody changes any more; beyond the bounds it is counted and dropped."""
         run_id = line.get("run_id")
         if not isinstance(run_id, int):
             return
@@ -48,7 +48,7 @@ class LineBuffer:
             if len(self._lines) >= _MOST_WAITING:
                 self.dropped += 1
                 return
-            self._lines.append(dict(line) if count < MOST_LINES else {**line, "truncated": True})
+            self._lines.append(line if count < MOST_LINES else {**line, "truncated": True})
 
     def take(self) -> list[Mapping[str, Any]]:
         """Return and forget the oldest lines."""

@@ -13,6 +13,10 @@ MASK = "***"
 _HARMLESS = frozenset({int, bool, type(None)})
 """What is no secret under any name. Most fields are such; to look no further makes a line cheaper by half."""
 
+_NUMBERS = (int, float)
+_LISTS = (list, tuple, set, frozenset)
+"""Tuples, since `int | float` would be made anew with each look."""
+
 _KEYS = re.compile(r"password|passwd|secret|token|authorization|cookie|dsn|api_?key", re.IGNORECASE)
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(@)", re.IGNORECASE)
 _QUERY = re.compile(r"([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s\"']+", re.IGNORECASE)
@@ -35,16 +39,16 @@ class Masker:
         kind = type(value)
         if kind in _HARMLESS:
             return value
-        if isinstance(value, str):
+        if kind is str or isinstance(value, str):
             return self.text(value)
         if kind is dict or isinstance(value, Mapping):
             return {key: inner if type(inner) in _HARMLESS else self._field(key, inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self.masked(inner) for inner in value]
         if isinstance(value, float) and not math.isfinite(value):
             return str(value)  # JSON has no word for it
-        if isinstance(value, int | float):
+        if isinstance(value, _NUMBERS):
             return value
+        if isinstance(value, _LISTS):
+            return [self.masked(inner) for inner in value]
         return self.text(str(value))
 
     def text(self, text: str) -> str:
@@ -56,6 +60,6 @@ class Masker:
         return text
 
     def _field(self, key: Any, value: Any) -> Any:
-        if isinstance(key, str) and _is_secret(key) and not isinstance(value, int | float):
+        if isinstance(key, str) and _is_secret(key) and not isinstance(value, _NUMBERS):
             return MASK
-        return self.masked(value)
+        return self.text(value) if type(value) is str else self.masked(value)

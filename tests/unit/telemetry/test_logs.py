@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from batchd.telemetry.logs import configure_logging, get_logger
+from batchd.telemetry.logs import configure_logging, get_logger, in_every_line
 from batchd.telemetry.masking import Masker
 from batchd.telemetry.thinning import Thinning
 
@@ -51,9 +51,11 @@ def configure(out: io.StringIO, **options: Any) -> None:
 def test_a_line_is_one_json_object_with_the_standard_fields(out: io.StringIO) -> None:
     """As documented."""
     configure(out)
-    with structlog.contextvars.bound_contextvars(run_id=7, job="a"):
+    with in_every_line({"run_id": 7, "job": "a"}):
         get_logger().info("run.started", kind="cleanup", lag_s=0.25)
-    (line,) = lines(out)
+    get_logger().info("service.stopped", exit_code=0)
+    line, later = lines(out)
+    assert "run_id" not in later
     assert line["ts"].endswith("Z")
     assert (line["level"], line["event"], line["msg"]) == ("info", "run.started", "started, 0.25 s after its time")
     assert (line["run_id"], line["job"], line["service"]) == (7, "a", "batchd")
