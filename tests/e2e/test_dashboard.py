@@ -298,7 +298,8 @@ def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> 
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{path} is {wide} px wider than a phone"
             place = page.locator(".nav [aria-current]").bounding_box()
-            assert place and place["x"] + place["width"] <= PHONE["width"], f"{path} does not show where one is"
+            assert place is not None
+            assert place["x"] + place["width"] <= PHONE["width"], f"{path} does not show where one is"
             page.emulate_media(color_scheme="light")
             assert serious_violations(page, axe) == [], path
             page.emulate_media(color_scheme="dark")
