@@ -24,7 +24,7 @@ from batchd.web import endpoints
 from batchd.web.call import Call, Endpoint
 from batchd.web.desk import Desk
 from batchd.web.gate import Gate
-from batchd.web.layers import BodyLimit, Headers, HostCheck, address_of
+from batchd.web.layers import Headers, HostCheck, SizeLimit, address_of
 from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
 from batchd.web.pages.rendering import problem_page
 from batchd.web.principal import NOBODY, Access
@@ -53,7 +53,7 @@ def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlett
         middleware=[
             Middleware(Headers),
             Middleware(HostCheck, settings=lambda: desk.settings),
-            Middleware(BodyLimit, settings=lambda: desk.settings),
+            Middleware(SizeLimit, settings=lambda: desk.settings),
         ],
         exception_handlers={HTTPException: _not_routed},
     )
@@ -92,6 +92,8 @@ class _Door:
 
         async def enter(request: Request) -> Response:
             endpoint = by_method["GET" if request.method == "HEAD" else request.method]
+            if request.method == "HEAD" and endpoint.access is Access.CRON:
+                raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)  # who asks whether it is there must not run it
             answer = await guarded(request, endpoint)
             self._desk.counts.requests[endpoint.path, answer.status_code] += 1
             return answer

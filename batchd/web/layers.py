@@ -10,10 +10,14 @@ from typing import Any
 from starlette.datastructures import Headers as RequestHeaders
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchd.domain.surface import HttpSettings, host_of
 from batchd.web.problems import Problem
+
+LARGEST_HEAD = 16_384
+"""Bytes of all headers. h11 has the same limit for a head that comes in parts."""
 
 UNIX = "unix"
 """The address of whoever comes through a Unix socket."""
@@ -78,15 +82,26 @@ class HostCheck:
         await problem.response()(scope, receive, send)
 
 
-class BodyLimit:
-    """Refuses bodies that are too large, by what they say and by what they are."""
+class SizeLimit:
+    """Refuses heads and bodies that are too large, by what they say and by what they are.
+
+    And a body whose size is told twice: a proxy may have understood the other one (request smuggling).
+    """
 
     def __init__(self, app: ASGIApp, settings: Callable[[], HttpSettings]) -> None:
         self._app = app
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 413."""
+        """Pass the request on, or answer 400, 413 or 431."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEAD:
+            await _closing(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "a head has at most 16 kB here")(
+                scope, receive, send
+            )
+            return
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            await _closing(HTTPStatus.BAD_REQUEST, "a body has one size")(scope, receive, send)
+            return
         largest = self._settings().largest_body
         told = RequestHeaders(scope=scope).get("content-length", "0")
         if not (told.isascii() and told.isdigit()) or int(told[:20]) > largest:
@@ -103,6 +118,11 @@ class BodyLimit:
             return message
 
         await self._app(scope, receiving, send)
+
+
+def _closing(status: HTTPStatus, said: str) -> Response:
+    """Return an answer behind which nothing more is read from the connection."""
+    return Problem(status, status.name.lower(), said, headers={"Connection": "close"}).response()
 
 
 def _too_large(largest: int) -> Problem:

@@ -22,13 +22,13 @@ from batchd.web.connection import Connection
 from batchd.web.desk import Desk
 from batchd.web.exports.upkeep import keep_tidy
 from batchd.web.going_on import going_on
+from batchd.web.layers import LARGEST_HEAD
 from batchd.web.live.wire import Abortable
 from batchd.web.supervisor import RELOAD
 
 _MOVE_EVERY = timedelta(seconds=1)
 _LOOK_EVERY = timedelta(seconds=5)
 _TIDY_EVERY = timedelta(minutes=10)
-_LARGEST_HEADERS = 16_384
 _KEEP_ALIVE_SECONDS = 5
 _BACKLOG = 512
 _SPARE_CONNECTIONS = 256
@@ -71,7 +71,7 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
             server_header=False,
             date_header=False,
             backlog=_BACKLOG,
-            h11_max_incomplete_event_size=_LARGEST_HEADERS,
+            h11_max_incomplete_event_size=LARGEST_HEAD,
             limit_concurrency=desk.settings.most_listeners + _SPARE_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,

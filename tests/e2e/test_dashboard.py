@@ -265,7 +265,7 @@ def test_a_lost_connection_loses_no_event(page: Page, site: Site) -> None:
 
 
 def test_everything_works_without_a_script(browser: Browser, site: Site) -> None:
-    """Forms sign in, run and show; a reload shows what became of it."""
+    """Forms sign in, run and show; a reload shows what became of it, and a link on another site's page leads here."""
     with browser.new_context(base_url=site.url, java_script_enabled=False) as context:
         page = context.new_page()
         sign_in(page, site)
@@ -278,6 +278,9 @@ def test_everything_works_without_a_script(browser: Browser, site: Site) -> None
             page.reload()
         assert page.locator(".title .state").inner_text() == "succeeded"
         expect(page.locator("#progress")).to_contain_text("20 of 20")
+        page.goto(f"data:text/html,<a href='{site.url}/jobs/count'>in a mail</a>")
+        page.get_by_text("in a mail").click()
+        expect(page.get_by_role("button", name="Run now", exact=True)).to_be_visible()
 
 
 def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> None:
@@ -294,6 +297,9 @@ def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> 
             page.goto(path)
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{path} is {wide} px wider than a phone"
+            place = page.locator(".nav [aria-current]").bounding_box()
+            assert place is not None
+            assert place["x"] + place["width"] <= PHONE["width"], f"{path} does not show where one is"
             page.emulate_media(color_scheme="light")
             assert serious_violations(page, axe) == [], path
             page.emulate_media(color_scheme="dark")

@@ -104,6 +104,20 @@ def test_no_address_asks_more_than_its_share(site: Surface) -> None:
     assert buckets.take("a", 5.0) == 0
 
 
+def test_what_could_be_understood_in_two_ways_is_refused(site: Surface) -> None:
+    """Two sizes of one body, a head without an end; nothing more is read from that connection."""
+    sizes = {"Content-Length": "4", "Transfer-Encoding": "chunked"}
+    for said, status in ((sizes, 400), ({f"X-{n}": "a" * 100 for n in range(200)}, 431)):
+        answer = site.get("/healthz", headers=said)
+        assert (answer.status_code, answer.headers["connection"]) == (status, "close")
+
+
+def test_asking_whether_a_job_is_there_does_not_run_it(site: Surface) -> None:
+    """HEAD is what monitors and links are checked with."""
+    assert site.request("HEAD", "/api/cron/nightly", as_="cron").status_code == 405
+    assert site.get("/api/v1/runs", as_="viewer").json()["runs"] == []
+
+
 def test_a_reloaded_config_holds_for_the_next_request(site: Surface) -> None:
     """Hosts, the size of a body, the rate: the server goes on, with others."""
     named = {"Host": "batch.example.com"}
