@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.support.lab.machine import Machine, obstacle
 from tests.support.lab.systems import require
 from tests.support.launcher import PROJECT
+from tests.support.waiting import wait_until
 
 UNIT = "batchd.service"
 CONFIG = "/etc/batchd/config.toml"
@@ -209,7 +211,10 @@ def test_a_stop_waits_for_the_run_at_work_and_names_it(started: Machine) -> None
 def test_what_a_reboot_missed_is_caught_up(started: Machine) -> None:
     """The fires of the time that the machine was off: counted, and the latest of them run."""
     started.run("systemctl", "enable", UNIT)
-    started.reboot()
+    started.power_off()
+    off = time.monotonic()
+    wait_until(lambda: time.monotonic() - off > 2.5, what="two fires at least that nobody is there for")
+    started.boot()
     started.wait_until(lambda: started.show(UNIT, "ActiveState") == "active", unit=UNIT, what="the service after boot")
 
     def caught_up() -> object:
