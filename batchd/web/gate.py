@@ -35,7 +35,7 @@ class Gate:
     def __init__(self, desk: Desk, limits: Limits) -> None:
         self._desk = desk
         self._failures: Failures = limits.failures
-        self._remembered: dict[str, _Remembered] = {}
+        self._remembered: dict[tuple[Via, str], _Remembered] = {}
 
     @property
     def cookie(self) -> str:
@@ -76,8 +76,8 @@ class Gate:
     async def _by_token(self, header: str, access: Access, address: str) -> Principal:
         scheme, _, token = header.partition(" ")
         token = token.strip()
-        known = self._recall(token)
-        if known is not None:
+        known = self._recall(Via.TOKEN, token)
+        if known is not None and scheme.lower() == _SCHEME:
             return known
         self.check_failures(address)
         secret = self._desk.settings.cron_secret
@@ -89,31 +89,31 @@ class Gate:
         if bearer is None:
             raise self.failed(address)
         principal = Principal(bearer.name, bearer.role, Via.TOKEN, bearer.token_id)
-        self._remember(token, principal)
+        self._remember(Via.TOKEN, token, principal)
         await self._desk.ask_store(tokens.note_used, bearer.token_id)
         return principal
 
     async def _by_session(self, cookie: str) -> Principal:
-        known = self._recall(cookie)
+        known = self._recall(Via.SESSION, cookie)
         if known is not None:
             return known
         bearer = await self._desk.ask_store(tokens.bearer_of_session, cookie)
         if bearer is None:
             return NOBODY
         principal = Principal(bearer.name, bearer.role, Via.SESSION, bearer.token_id)
-        self._remember(cookie, principal)
+        self._remember(Via.SESSION, cookie, principal)
         return principal
 
-    def _recall(self, secret: str) -> Principal | None:
-        found = self._remembered.get(secret)
+    def _recall(self, via: Via, secret: str) -> Principal | None:
+        found = self._remembered.get((via, secret))
         if found is None or found.until < self._desk.clock.monotonic():
             return None
         return found.principal
 
-    def _remember(self, secret: str, principal: Principal) -> None:
+    def _remember(self, via: Via, secret: str, principal: Principal) -> None:
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        self._remembered[secret] = _Remembered(principal, self._desk.clock.monotonic() + _REMEMBERED_SECONDS)
+        self._remembered[via, secret] = _Remembered(principal, self._desk.clock.monotonic() + _REMEMBERED_SECONDS)
 
     def _refusal(self, principal: Principal, access: Access) -> Problem:
         if not principal.is_known:
