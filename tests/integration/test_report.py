@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
-from batchd.errors import JobError, RunInterrupted
+from batchd.errors import JobError, RunInterrupted, StopReason
 from batchd.jobs.kinds.report import KIND
 from batchd.jobs.reports import charts
 from tests.support.job_context import DirectContext
@@ -293,6 +293,18 @@ def test_a_child_that_cannot_draw_costs_the_pictures_only(
     assert "<img" not in body(mails(tmp_path)[0], "html")
     (line,) = [line for line in context.log.lines if line.event == "report.charts_failed"]
     assert "no.such" in line.fields["reason"] or "No module" in line.fields["reason"]
+
+
+def test_a_child_that_hangs_is_left_when_the_run_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that has not read what it is to draw, however much that is."""
+    monkeypatch.setattr(charts, "_CHILD", "tests.support.deaf")
+
+    class Stopped:
+        def wait(self, _pause: timedelta) -> None:
+            raise RunInterrupted(StopReason.CANCELLED)
+
+    with pytest.raises(RunInterrupted):
+        charts._draw(Stopped(), [{"name": "x" * 1_000_000}])  # type: ignore[arg-type]
 
 
 def test_own_templates_see_everything_and_are_sandboxed(context: DirectContext, tmp_path: Path) -> None:

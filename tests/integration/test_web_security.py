@@ -57,6 +57,20 @@ def test_signing_in_is_a_wish_as_well(site: Surface) -> None:
         assert site.post("/login", data={"token": site.tokens[role]}, headers=SAME_ORIGIN).status_code == 401
 
 
+def test_a_secret_lets_in_only_in_the_way_it_was_made_for(site: Surface) -> None:
+    """A token is no cookie, a cookie no token, and neither a password of Basic; also right after it was used well."""
+    token, cookie = site.tokens["operator"], site.sign_in()["Cookie"]
+    name, _, secret = cookie.partition("=")
+    assert site.get("/api/v1/whoami", as_="operator").status_code == 200
+    assert site.get("/api/v1/whoami", headers={"Cookie": cookie}).status_code == 200
+    for wrong in (
+        {"Cookie": f"{name}={token}"},
+        {"Authorization": f"Bearer {secret}"},
+        {"Authorization": f"Basic {token}"},
+    ):
+        assert site.get("/api/v1/whoami", headers=wrong).status_code == 401, wrong
+
+
 def test_the_cookie_is_bound_to_the_site(site: Surface) -> None:
     """Out of reach of scripts, of other sites, of plain http and of other hosts."""
     answer = site.post("/login", data={"token": site.tokens["viewer"]}, headers=SAME_ORIGIN)

@@ -7,7 +7,6 @@ They are drawn by matplotlib in a child process, so that the daemon never carrie
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import subprocess
@@ -49,21 +48,25 @@ def drawn(context: ReportSource, charts: Sequence[Chart]) -> tuple[list[Chart], 
 
 def _draw(context: ReportSource, charts: list[dict[str, object]]) -> dict[str, str]:
     """Return each chart's PNG in base64; raises ValueError with the child's complaint, TimeoutError, OSError."""
-    with tempfile.TemporaryDirectory(prefix="batchd-chart-") as folder, tempfile.TemporaryFile() as said:
+    with (
+        tempfile.TemporaryDirectory(prefix="batchd-chart-") as folder,
+        tempfile.TemporaryFile() as asked,
+        tempfile.TemporaryFile() as said,
+    ):
+        # A file and no pipe: to write into one waits for the child, and one that hangs would be waited for for ever.
+        asked.write(json.dumps(charts, default=str).encode())
+        asked.seek(0)
         # matplotlib keeps caches in a folder of its own; a service often has no home to put it into.
         environment = {**os.environ, "MPLBACKEND": "Agg", "MPLCONFIGDIR": folder}
         child = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [sys.executable, "-m", _CHILD, folder],
-            stdin=subprocess.PIPE,
+            stdin=asked,
             stdout=subprocess.DEVNULL,
             stderr=said,
             env=environment,
             process_group=0,  # a Ctrl-C at the daemon's terminal is not the child's
         )
         try:
-            assert child.stdin
-            with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
-                stdin.write(json.dumps(charts, default=str).encode())
             code = _wait(context, child)
         finally:
             child.kill()
