@@ -148,8 +148,8 @@ class AlertsReader:
         names = {*kind.settings.model_fields, *ChannelSection.model_fields, *(key + _FILE for key in secrets)}
         settings = self._validated(path, kind.settings, resolved, names)
         if settings is not None:
-            for key, message in kind.check(settings, self._has_mail):
-                self._problems.add((*path, key) if key else path, message)
+            checked = kind.check(settings, self._has_mail)
+            self._problems.add_consequences(((*path, key) if key else path, message) for key, message in checked)
         return settings
 
     def _validated(self, path: Path_, model: Any, table: Mapping[str, Any], names: Collection[str]) -> Any:
@@ -196,8 +196,10 @@ class AlertsReader:
             for fault in error.errors(include_url=False):
                 add_fault(self._problems, (*place, *map(str, fault["loc"])), fault, kind.settings.model_fields)
             return None
-        for key, message in kind.check(settings, self._has_mail):
-            self._problems.add((*place, key) if key and key != "url" else place, message)
+        checked = kind.check(settings, self._has_mail)
+        self._problems.add_consequences(
+            ((*place, key) if key and key != "url" else place, message) for key, message in checked
+        )
         return ChannelPlan(f"{PING}{job}", kind.name, settings)
 
 

@@ -232,8 +232,8 @@ class JobReader:
             self._problems.add(
                 path, "sends mail, and there is no [mail]; write one with `host` (or `folder`) and `from`"
             )
-        for key, message in kind.check(params) if kind.check else ():
-            self._problems.add((*path, *key.split(".")), message)
+        checked = kind.check(params) if kind.check else ()
+        self._problems.add_consequences(((*path, *key.split(".")), message) for key, message in checked)
         return resolved
 
     def _with_files(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject:

@@ -112,6 +112,13 @@ class Problems:
         near = _nearest(path[-1] if path else "", names)
         self.found.append(self.of(path, message, near))
 
+    def add_consequences(self, found: Iterable[tuple[Path_, str]]) -> None:
+        """Note problems, but none at a place where one was noted before: it may only follow from that."""
+        told = frozenset(self._faulty)
+        for path, message in found:
+            if path not in told:
+                self.add(path, message)
+
     def add_denied(self, path: Path_, message: str) -> None:
         """Note that this user may not read the file that `path` names."""
         self.denied.append(self.of(path, message))

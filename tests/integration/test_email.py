@@ -104,6 +104,16 @@ def test_check_finds_wrong_addresses_in_the_config() -> None:
     assert [key for key, _ in found] == ["to", "reply_to"]
 
 
+def test_check_finds_a_template_that_is_not_there(tmp_path: Path) -> None:
+    """Neither without a folder nor in it."""
+    assert KIND.check
+    for folder, said in ((None, "say with `templates`"), (tmp_path, "neither hello.html nor hello.txt")):
+        ((key, message),) = KIND.check(KIND.params.model_validate({"template": "hello", "templates": folder}))
+        assert (key, said in message) == ("template", True), message
+    (tmp_path / "hello.txt").write_text("Hello")
+    assert KIND.check(KIND.params.model_validate({"template": "hello", "templates": tmp_path})) == []
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_nothing_that_people_typed_becomes_a_header(tmp_path: Path, subject: str, text: str) -> None:

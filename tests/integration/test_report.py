@@ -344,6 +344,7 @@ def test_check_connected_asks_the_database(shop: Database) -> None:
     assert complaints(queries={"q": f"SELECT count(*) {_OF_THE_DAY};"}, alert_if="1 = 1") == []
     found = complaints(queries={"a": "SELECT nope FROM orders", "b": "SELECT 1", "c": "SELEC 1"}, alert_if="x.y > 1")
     assert [key for key, _ in found] == ["queries.a", "queries.c", "alert_if"]
+    assert complaints(queries={"d": "-- all of them\nDELETE FROM orders"})[0][1] == "writes; a report only reads"
     assert "nope" in found[0][1]
     filled = KIND.params.model_validate({"database": "app", "save_to": "x", "queries": {"q": "SELECT nope"}})
     assert KIND.check_connected

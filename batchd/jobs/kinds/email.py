@@ -18,6 +18,7 @@ from batchd.mail.headers import one_line
 from batchd.mail.message import Letter, message_id
 
 _ADDRESSES = ("to", "cc", "bcc", "reply_to")
+_ENDINGS = (".html", ".txt")
 
 
 class EmailParams(Params):
@@ -81,10 +82,10 @@ def _content(params: EmailParams) -> tuple[str, str | None]:
     text = None if params.text is None else templates.fill("text", params.text, values)
     html = None if params.html is None else templates.fill_html("html", params.html, values)
     if params.template is not None:
-        found = [f"{params.template}{end}" for end in (".html", ".txt") if templates.has(f"{params.template}{end}")]
+        found = [f"{params.template}{end}" for end in _ENDINGS if templates.has(f"{params.template}{end}")]
         if not found:
             raise JobError(
-                f"there is neither {params.template}.html nor {params.template}.txt in {params.templates}",
+                f"template: {_missing(params.template, params.templates) or 'there is none of that name'}",
                 hint="set `templates` to the folder, `template` to the name without its ending",
                 retryable=False,
             )
@@ -98,10 +99,24 @@ def _content(params: EmailParams) -> tuple[str, str | None]:
     return text if text is not None else text_of(html or ""), html
 
 
+def _missing(template: str, folder: Path | None) -> str | None:
+    """Return what is wrong when there is no such file; those under batchd/ come with batchd."""
+    if template.startswith("batchd/"):
+        return None
+    if folder is None:
+        return "say with `templates` which folder it is in"
+    is_inside = ".." not in Path(template).parts and not Path(template).is_absolute()
+    if is_inside and any((folder / f"{template}{end}").is_file() for end in _ENDINGS):
+        return None
+    return f"there is neither {template}.html nor {template}.txt in {folder}"
+
+
 def _check(params: EmailParams) -> Sequence[tuple[str, str]]:
     found = [problem for key in _ADDRESSES for problem in address_problems(key, getattr(params, key))]
     if params.templates is not None and not params.templates.is_dir():
         found.append(("templates", f"there is no folder {params.templates}"))
+    elif params.template is not None and (missing := _missing(params.template, params.templates)):
+        found.append(("template", missing))
     if params.template is not None and (params.text is not None or params.html is not None):
         found.append(("template", "set either `template`, or `text` and `html`"))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,12 @@ from batchd.jobs.looks import LookedAt, locks_of
 from batchd.jobs.period import NAMED, Period
 from batchd.jobs.reports.content import Answer
 from batchd.jobs.reports.source import ReportSource
+
+_WRITING = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|TRUNCATE)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a statement begins that can be planned and that a read-only transaction refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ def ask(context: ReportSource, questions: Sequence[Question], bounds: Bounds) ->
 
 def complaint_of(database: Database, question: Question, bounds: Bounds) -> str | None:
     """Return what the database has against a query, or None; the query is planned, not executed."""
+    if _WRITING.match(question.sql):
+        return "writes; a report only reads"
     try:
         with database.reading() as connection, database.dialect.read_only(connection):
             statement = _statement(database.dialect.explain(_without_end(question.sql)), database, bounds)
