@@ -14,6 +14,7 @@ from batchd.cli.text import cleaned, moment
 from batchd.cli.types import IncidentId
 from batchd.clock import SystemClock
 from batchd.config.load import Config
+from batchd.config.places import working_in
 from batchd.db.engine import Database
 from batchd.domain.alert import AlertRule
 from batchd.domain.jsonable import jsonable
@@ -199,7 +200,7 @@ def _tested(config: Config, name: str) -> str:
         raise UsageError(f"there is no channel {name!r}", hint=f"did you mean {near[0]!r}?" if near else known)
     clock = SystemClock()
     around = Surroundings(config.mail, clock, Masker(config.secrets).text)
-    with contextlib.chdir(config.folder):
+    with working_in(config.folder):
         try:
             message = trial_message(clock, _store_id(config), config.alerts.site)
             return around.mask(build(plans[name], around).send(message, Handover()))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchd.clock import SystemClock
 from batchd.config.load import Config
+from batchd.config.places import working_in
 from batchd.config.problems import Problem
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database, driver_message, masked
@@ -55,7 +56,7 @@ def check_jobs(config: Config, tried: Sequence[Connected]) -> list[Problem]:
             for name, settings in config.databases.items()
             if name in answered
         }
-        stack.enter_context(contextlib.chdir(config.folder))
+        stack.enter_context(working_in(config.folder))
         return [problem for job in config.jobs for problem in _complaints(config, job, databases)]
 
 

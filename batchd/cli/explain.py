@@ -13,6 +13,7 @@ from batchd.cli.text import cleaned, moment, span
 from batchd.cli.types import Duration
 from batchd.clock import SystemClock
 from batchd.config.load import Config
+from batchd.config.places import working_in
 from batchd.db.engine import Database
 from batchd.errors import BatchdError, ExitCode
 from batchd.outlook.explaining import JobReport, StatementReport, explain_job
@@ -40,7 +41,7 @@ def explain(config_file: str | None, job: str, *, limit: timedelta, as_json: boo
     known_job(config, job)
     definition = next(each for each in config.jobs if each.name == job)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.chdir(config.folder))
+        stack.enter_context(working_in(config.folder))
         databases = {
             name: stack.enter_context(contextlib.closing(Database(settings)))
             for name, settings in config.databases.items()

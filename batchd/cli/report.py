@@ -18,6 +18,7 @@ from batchd.cli.session import config_option, job_argument, known_job, open_conf
 from batchd.cli.types import IsoMoment
 from batchd.clock import SystemClock
 from batchd.config.load import Config
+from batchd.config.places import working_in
 from batchd.db.engine import Database
 from batchd.domain.job import JsonValue
 from batchd.errors import CannotCreate, SchemaMismatch, UsageError
@@ -76,7 +77,7 @@ def preview(
     params = _params(config, job)
     named = out or Path(f"{job}.html")
     file = named.absolute()
-    with _context(config, job, at) as context, contextlib.chdir(config.folder):
+    with _context(config, job, at) as context, working_in(config.folder):
         try:
             built = build_report(params, context)
             _write(file, params, context, built)

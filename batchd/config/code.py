@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from batchd.config.load import Config
+from batchd.config.places import working_in
 from batchd.config.problems import Problem
 from batchd.domain.job import JobDefinition
 from batchd.errors import BatchdError
@@ -14,7 +13,7 @@ from batchd.jobs.targets import extend_import_path
 def code_problems(config: Config) -> list[Problem]:
     """Return what is wrong with the functions that the jobs call; from now on they can be imported."""
     extend_import_path(config.import_path)
-    with contextlib.chdir(config.folder):  # where the daemon runs
+    with working_in(config.folder):  # where the daemon runs
         return [problem for job in config.jobs for problem in _complaints(config, job)]
 
 

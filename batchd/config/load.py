@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import stat
 from collections.abc import Collection, Mapping
@@ -22,6 +21,7 @@ from batchd.config.faults import add_fault, add_faults
 from batchd.config.http import read_http
 from batchd.config.jobs import INNER_NAMES, JobReader, ReadJob, secret_fields
 from batchd.config.mail import read_mail
+from batchd.config.places import working_in
 from batchd.config.problems import ConfigInvalid, CredentialDenied, Problem, Problems
 from batchd.config.settings import (
     DaemonSettings,
@@ -163,7 +163,7 @@ def load_config(
     mail = read_mail(settings.mail, folder, outside, problems)
     http = read_http(settings.http, folder, outside, problems)
     reader = JobReader(settings, catalog.kinds() if kinds is None else kinds, outside, problems)
-    with contextlib.chdir(folder):  # a relative path in a job's params means what it means to the daemon
+    with working_in(folder):  # a relative path in a job's params means what it means to the daemon
         read = [_job(reader, name, table, defaults, problems) for name, table in jobs.items()]
         complete = [job for job in read if job is not None]
         reader.check_starts(complete, jobs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from batchd.errors import BatchdError, ExitCode
@@ -29,6 +31,25 @@ def config_path(given: str | None, environ: Mapping[str, str]) -> Path:
     raise ConfigNotFound(
         f"no config found; looked for {looked}", hint=f"name one with --config FILE or ${CONFIG_VARIABLE}"
     )
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Work in the folder of a config, where its relative paths mean what they mean to the daemon, and go back.
+
+    There is no way back to a folder that this user cannot see (`sudo -u batchd` in somebody's home) or that is gone:
+    then the process stays, and names on its command line meant nothing there either.
+    """
+    before = None
+    with contextlib.suppress(OSError):
+        before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(before)
 
 
 def _is_there(place: Path) -> bool:

@@ -17,6 +17,7 @@ from zoneinfo import TZPATH, ZoneInfo
 
 from batchd.clock import Clock
 from batchd.config.load import SECRETS_REMEDY, Config
+from batchd.config.places import working_in
 from batchd.db.ailments import DeadRows, Server, clock_of, file_of_sqlite, server_of
 from batchd.db.engine import Database, driver_message, file_of
 from batchd.errors import BatchdError
@@ -333,7 +334,7 @@ def _ids(ids: tuple[int, ...]) -> str:
 def _job_indexes(config: Config, now: datetime) -> Iterable[Finding]:
     """Ask each job's own look for the indexes that it lacks."""
     withheld = config.settings.databases.keys() - config.databases.keys()
-    with _opened(config) as databases, contextlib.chdir(config.folder):
+    with _opened(config) as databases, working_in(config.folder):
         for job in config.jobs:
             kind = config.kinds[job.kind]
             if kind.look is None:

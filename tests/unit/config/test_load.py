@@ -215,9 +215,13 @@ def test_a_working_directory_that_cannot_be_seen_holds_no_config(monkeypatch: py
         home, usual = Path(name, "home"), Path(name, "etc", "config.toml")
         home.mkdir(mode=0o700)
         usual.parent.mkdir(mode=0o700)
+        written = Path(name, "config.toml")
+        written.write_text(BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\n')
+        Path(name).chmod(0o755)
         monkeypatch.setattr(places, "CONFIG_PLACES", (Path("config.toml"), usual))
         with contextlib.chdir(home), without_root():
             assert config_path(None, {}) == usual  # and reading it tells that it may not be read
+            assert len(load_config(written, {}, {"probe": PROBE}).jobs) == 1
 
 
 def test_a_dotenv_that_cannot_be_read_is_told(tmp_path: Path) -> None:
