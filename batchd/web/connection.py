@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 LONGEST_ASKING_SECONDS = 10.0
 """From the connection, or the answer before, to the next whole request head; silence alone ends after 5 s."""
@@ -55,7 +56,8 @@ class Connection(H11Protocol):
 
     @property
     def _is_at_work(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        return cycle is not None and not cycle.response_complete
 
     def _expect_request(self) -> None:
         self._forget_asking()
