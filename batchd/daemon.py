@@ -44,14 +44,14 @@ from batchd.service.announcer import Announcer
 from batchd.service.control_server import ControlServer
 from batchd.service.control_socket import folder_of
 from batchd.service.first_contact import EXTENSION, FirstContact
-from batchd.service.http_surface import Web, require_token
+from batchd.service.http_surface import Errand, Web, bring_up_to_date, require_token
 from batchd.service.part import Part
 from batchd.service.process_log import ProcessLog
 from batchd.service.pulse import Pulse, complaint_of
 from batchd.service.reload import Reloader
 from batchd.service.room_settings import engine_config, engine_settings, scheduler_settings
 from batchd.signals import Signals, leave, process_signals
-from batchd.store import known_names, listeners, migrate, schedules, workers
+from batchd.store import known_names, listeners, schedules, workers
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.systemd import HandedSocket, ServiceManager
 from batchd.telemetry.logs import get_logger
@@ -121,6 +121,7 @@ class Daemon:
         self._has_stopping_told = False
         self._passed = threading.Event()
         self._web: Web | None = None
+        self._migration: Errand | None = None
         self._meters = Meters(job.name for job in config.jobs)
         self.store = Database(config.store)
         self._databases = {name: Database(settings) for name, settings in config.databases.items()}
@@ -156,6 +157,7 @@ class Daemon:
         if config.http is not None:
             from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
 
+            self._migration = surface.migration(config)
             self._web = surface.start(config, config.http, self._clock, self._source, handed)
 
     def end_web(self) -> None:
@@ -274,7 +276,7 @@ class Daemon:
         with self.store.reading():
             contact.has_answered()
         self._notifier.status("the store answers; bringing its tables and schedules up to date")
-        if migrate.migrate(self.store):
+        if bring_up_to_date(self.store, self._migration):
             log.info("store.migrated")
         require_token(self._config, self.store)
         reconcile(self.store, self._config.jobs, self._clock)

@@ -31,9 +31,11 @@ from batchd.domain.queue import QueueLimits
 from batchd.domain.surface import HttpSettings, Listen, own_hosts
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs.contract import Kind
+from batchd.store.migrate import migrate
 from batchd.systemd import CREDENTIALS, HANDED_OVER, HandedSocket
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
+from batchd.web.errand import Errand
 from batchd.web.pulse import Pulse
 from batchd.web.sockets import open_listener
 from batchd.web.supervisor import Again, Ends, Supervisor, leave_signals
@@ -68,6 +70,11 @@ def start(
     gc.freeze()  # pages that the collector does not write to stay shared
     supervisor.start()
     return supervisor
+
+
+def migration(config: Config) -> Errand:
+    """Return the migration of the store as an errand: Alembic takes 10 MB of a process that imports it."""
+    return Errand(lambda: migrate(Database(config.store)))
 
 
 class ConfigJobs:

@@ -10,7 +10,7 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Phase
 from batchd.errors import ExposedWithoutToken
-from batchd.store import tokens
+from batchd.store import migrate, tokens
 
 
 class Web(Protocol):
@@ -31,6 +31,30 @@ class Web(Protocol):
     def stop(self) -> None:
         """End it."""
         ...
+
+
+class Errand(Protocol):
+    """Work in a process that was forked for it; see `batchd.web.errand`."""
+
+    def done(self) -> bool:
+        """Have it done; return whether it was."""
+        ...
+
+    def drop(self) -> None:
+        """Let it be."""
+        ...
+
+
+def bring_up_to_date(store: Database, errand: Errand | None) -> bool:
+    """Bring the store's tables to this version, by the errand if there is one; return whether that was needed.
+
+    What the errand does not bring to a good end is done here, and tells what is wrong.
+    """
+    if errand is None:
+        return migrate.migrate(store)
+    is_done = migrate.is_behind(store) and errand.done()
+    errand.drop()
+    return migrate.migrate(store) or is_done
 
 
 def require_token(config: Config, store: Database) -> None:

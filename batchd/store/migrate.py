@@ -49,6 +49,14 @@ def migrate(database: Database) -> bool:
     return before < SCHEMA_VERSION
 
 
+def is_behind(database: Database) -> bool:
+    """Return whether `migrate` has something to do; raises SchemaMismatch for tables of a newer batchd."""
+    with database.reading() as connection:
+        found = _version(connection)
+    _refuse_newer(database, found)
+    return found < SCHEMA_VERSION
+
+
 def check_version(database: Database) -> None:
     """Raise SchemaMismatch unless the store's tables are exactly of this batchd's version; change nothing."""
     with database.reading() as connection:

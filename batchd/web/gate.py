@@ -75,21 +75,19 @@ class Gate:
 
     async def _by_token(self, header: str, access: Access, address: str) -> Principal:
         scheme, _, token = header.partition(" ")
-        token = token.strip()
+        token = token.strip() if scheme.lower() == _SCHEME else ""
         known = self._recall(Via.TOKEN, token)
-        if known is not None and scheme.lower() == _SCHEME:
+        if known is not None:
             return known
         self.check_failures(address)
         secret = self._desk.settings.cron_secret
-        if access is Access.CRON and secret is not None and scheme.lower() == _SCHEME and _is_same(token, secret):
+        if access is Access.CRON and secret is not None and _is_same(token, secret):
             return CRON
-        bearer: Bearer | None = None
-        if scheme.lower() == _SCHEME:
-            bearer = await self._desk.ask_store(tokens.bearer_of, token)
+        bearer: Bearer | None = await self._desk.ask_store(tokens.bearer_of, token) if token else None
         if bearer is None:
             raise self.failed(address)
         principal = Principal(bearer.name, bearer.role, Via.TOKEN, bearer.token_id)
-        self._remember(Via.TOKEN, token, principal)
+        self._remember(token, principal)
         await self._desk.ask_store(tokens.note_used, bearer.token_id)
         return principal
 
@@ -101,19 +99,22 @@ class Gate:
         if bearer is None:
             return NOBODY
         principal = Principal(bearer.name, bearer.role, Via.SESSION, bearer.token_id)
-        self._remember(Via.SESSION, cookie, principal)
+        self._remember(cookie, principal)
         return principal
 
     def _recall(self, via: Via, secret: str) -> Principal | None:
+        """Return who this is. A token in a cookie is nobody: what comes with a cookie may be another site's wish."""
         found = self._remembered.get((via, secret))
         if found is None or found.until < self._desk.clock.monotonic():
             return None
         return found.principal
 
-    def _remember(self, via: Via, secret: str, principal: Principal) -> None:
+    def _remember(self, secret: str, principal: Principal) -> None:
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        self._remembered[via, secret] = _Remembered(principal, self._desk.clock.monotonic() + _REMEMBERED_SECONDS)
+        self._remembered[principal.via, secret] = _Remembered(
+            principal, self._desk.clock.monotonic() + _REMEMBERED_SECONDS
+        )
 
     def _refusal(self, principal: Principal, access: Access) -> Problem:
         if not principal.is_known:

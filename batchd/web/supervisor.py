@@ -110,7 +110,7 @@ class Supervisor:
     def watch(self, counted: Callable[[], JsonObject]) -> None:
         """Answer the server's questions with what the daemon has counted, and keep one running, in a thread."""
         self._counted = counted
-        memory.give_back()  # what a migration has left, most of all
+        memory.give_back()  # what the start has left
         threading.Thread(target=self._watch, name="batchd-web-supervisor", daemon=True).start()
 
     def beat(self, phase: Phase, *, planned_at: float, renewed_at: float) -> None:
@@ -155,7 +155,7 @@ class Supervisor:
     def _become_server(self, ends: Ends) -> None:
         code = 1
         try:
-            _close_all_but(ends.descriptors())
+            close_all_but(ends.descriptors())
             leave_signals()
             self._serve(ends)
             code = 0
@@ -249,7 +249,7 @@ def leave_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _close_all_but(kept: Sequence[int]) -> None:
+def close_all_but(kept: Sequence[int]) -> None:
     """Let go of what a fork has inherited: the lock of a SQLite store would outlive the daemon otherwise."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (names of descriptors)
         if int(name) > _LAST_STANDARD and int(name) not in kept:

@@ -191,7 +191,7 @@ def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 def test_an_idle_daemon_and_its_server_are_small(tmp_path: Path) -> None:
-    """Together under 100 MB, of which shared pages count once; a start that makes its tables keeps Alembic as well."""
+    """Together under 100 MB, of which shared pages count once; a start that makes its tables keeps a few more."""
     config, url = _config(tmp_path, f"sqlite:///{tmp_path}/batchd.db")
     assert batchd(config, "migrate").returncode == ExitCode.OK
     with _ready(config, url, fresh=True) as daemon:

@@ -16,6 +16,7 @@ from sqlalchemy import inspect, text, update
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, SchemaMismatch
+from batchd.service.http_surface import bring_up_to_date
 from batchd.store import meta as facts
 from batchd.store.all_tables import all_tables
 from batchd.store.claims import ClaimRequest, claim
@@ -148,3 +149,29 @@ def test_the_printed_sql_makes_the_same_store(tmp_path: Path) -> None:
     check_version(opened)
     opened.close()
     assert "gen_random_uuid()" in migration_sql("postgresql")
+
+
+class _Errand:
+    """A migration in another process that ends as the test says."""
+
+    def __init__(self, database: Database, *, ends_well: bool) -> None:
+        self._database = database
+        self._ends_well = ends_well
+        self.calls: list[str] = []
+
+    def done(self) -> bool:
+        self.calls.append("done")
+        return self._ends_well and migrate(self._database)
+
+    def drop(self) -> None:
+        self.calls.append("drop")
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_an_errand_migrates_when_there_is_something_to_do_and_is_let_go(database: Database, *, ends_well: bool) -> None:
+    """What it does not bring to a good end is done here."""
+    errand, needless = _Errand(database, ends_well=ends_well), _Errand(database, ends_well=True)
+    assert bring_up_to_date(database, errand)
+    check_version(database)
+    assert not bring_up_to_date(database, needless)
+    assert (errand.calls, needless.calls) == (["done", "drop"], ["drop"])
