@@ -295,6 +295,19 @@ def test_what_follows_and_cannot_be_queued_is_told(store: Database, context: Dir
     assert "greet" in run_row(store, context.run_id)["result"]["on_complete"]["error"]
 
 
+def test_what_somebody_edited_into_nonsense_keeps_no_fan_out_open(store: Database, context: DirectContext) -> None:
+    """Neither its own nor the others, for all are brought to their end together."""
+    fan_out(context, run_per="batch", on_complete={"job": "greet"})
+    execute(store, """UPDATE batchd_fan_outs SET on_complete = '{"nobody": 1}'""")
+    execute(store, "UPDATE batchd_runs SET result = '[1]'")
+    for child in children_of(store, context.run_id):
+        set_state(store, child.id, "succeeded")
+    set_state(store, context.run_id, "succeeded")
+    (completed,) = fan_outs.complete(store)
+    assert (completed.children, completed.on_complete) == ({"succeeded": 6}, None)
+    assert "nobody" in str(completed.error)
+
+
 def test_retention_keeps_the_runs_of_an_open_fan_out(store: Database, context: DirectContext) -> None:
     """They are what keeps a row from a second run; once all are final, they go as any other."""
     retention = Retention(keep_runs=1, keep_for=None, keep_events=timedelta(days=1))
