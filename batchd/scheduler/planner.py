@@ -45,12 +45,11 @@ class Planner:
             return add(self._store, ids, now)
         except BatchdError:
             raise  # the store, not a row: everything stays due
-        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-            # A row that somebody edited cannot even be read. Find it by halves; the others are planned all the same.
+        except planning.UNREADABLE as error:
+            # A row that somebody edited cannot even be read, or asks for what no run can be. Find it by halves; the
+            # others are planned all the same.
             if len(ids) == 1:
-                why = f"the row cannot be read: {error}"
-                planning.mark_invalid(self._store, ids[0], why)
-                return Planned(schedules=1, invalid={ids[0]: why})
+                return Planned(schedules=1, invalid={ids[0]: planning.mark_invalid(self._store, ids[0], error)})
             middle = len(ids) // 2
             first, second = ids[:middle], ids[middle:]
             return self._plan_batch(add, first, now).plus(self._plan_batch(add, second, now))

@@ -20,10 +20,9 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.domain.run import UNFINISHED, CreatedBy, RunState
 from batchd.domain.template import filled
-from batchd.errors import JobError
 from batchd.store import outbox
 from batchd.store.enqueue import NewRun, enqueue_each
-from batchd.store.followers import note_origin
+from batchd.store.followers import NOT_QUEUED, note_origin, why_not
 from batchd.store.schema import fan_outs, runs
 
 _AT_ONCE = 50
@@ -146,10 +145,11 @@ def _complete_one(connection: Connection, store: Database, row: Any) -> Complete
         if row.closed_at is None or spec is None:
             continue
         try:
-            queued[name] = _queue_next(connection, store, _run_of(spec, row.run_id, children), row.run_id)
+            with connection.begin_nested():  # what the database refuses of it must not keep the fan-out open
+                queued[name] = _queue_next(connection, store, _run_of(spec, row.run_id, children), row.run_id)
             outcome[name] = {"run": queued[name]}
-        except (JobError, LookupError, TypeError, ValueError) as problem:  # a row that somebody edited, too
-            error = problem.message if isinstance(problem, JobError) else f"{type(problem).__name__}: {problem}"
+        except NOT_QUEUED as problem:
+            error = why_not(problem)
             outcome[name] = {"error": error}
     connection.execute(
         update(fan_outs)
@@ -160,7 +160,7 @@ def _complete_one(connection: Connection, store: Database, row: Any) -> Complete
             on_success_run_id=queued.get("on_success"),
         )
     )
-    result: JsonObject = {**(row.result or {}), "children": dict(children), **outcome}
+    result: JsonObject = {**(row.result if isinstance(row.result, dict) else {}), "children": dict(children), **outcome}
     connection.execute(update(runs).where(runs.c.id == row.run_id).values(result=result))
     facts: dict[str, Any] = {f"{name}_run_id": queued.get(name) for name in wanted}
     facts |= {"children": dict(children), "error": error}

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from batchd.db.engine import Database
+from batchd.db.engine import Database, driver_message
 from batchd.domain.follow import params_for
 from batchd.domain.run import CreatedBy
 from batchd.errors import JobError
@@ -18,6 +19,27 @@ from batchd.store.schema import runs, schedules
 
 Succeeded = tuple[int, str | None, Mapping[str, Any] | None]
 """A run that has just succeeded: its id, its job, its result."""
+
+
+NOT_QUEUED = (
+    JobError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    DataError,
+    IntegrityError,
+)
+"""Why a run that is to follow cannot be queued: its job is gone, or somebody edited a row into nonsense."""
+
+
+def why_not(error: Exception) -> str:
+    """Return what one of `NOT_QUEUED` says, on one line, without SQL."""
+    if isinstance(error, JobError):
+        return error.message
+    said = driver_message(error).partition(" DETAIL:")[0] if isinstance(error, DBAPIError) else error
+    return f"{type(error).__name__}: {said}"
 
 
 def queue_followers(connection: Connection, store: Database, succeeded: Sequence[Succeeded]) -> None:
@@ -57,9 +79,10 @@ def _queue_one(
             params=params_for(then, {"run_id": run_id, "job": job, "result": result}),
             delay=timedelta(seconds=then["delay_seconds"]) if then.get("delay_seconds") else None,
         )
-        ids = enqueue_in(connection, store, [new], created_by=CreatedBy.THEN)
-    except (JobError, LookupError, TypeError, ValueError) as error:  # a row that somebody edited, too
-        said = error.message if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        with connection.begin_nested():  # what the database refuses of it must not undo the success
+            ids = enqueue_in(connection, store, [new], created_by=CreatedBy.THEN)
+    except NOT_QUEUED as error:
+        said = why_not(error)
         from batchd.telemetry.logs import get_logger  # noqa: PLC0415 (the client imports this module, and never logs)
 
         log = get_logger(run_id=run_id, job=job)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, or_, select
 
@@ -22,6 +23,7 @@ CHUNK = 1_000
 _KEEP_WORKERS = timedelta(days=1)
 _FINAL = [state.value for state in RunState if state.is_final]
 _UNFINISHED = [state.value for state in sorted(UNFINISHED)]
+_LONGEST_KEPT_SECONDS = timedelta(days=36_500).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +84,36 @@ def prune(database: Database, retention: Retention) -> Pruned:
 
 def _prune_runs(connection: Connection, database: Database, retention: Retention) -> int:
     """Remove a chunk of runs, each query of it through an index: by age, then by count."""
-    own: dict[str, dict[str, float]] = {
-        row.id: {str(state): float(age) for state, age in row.keep.items()}
-        for row in connection.execute(select(schedules.c.id, schedules.c.keep).where(schedules.c.keep.is_not(None)))
-    }
+    with_own = connection.execute(select(schedules.c.id, schedules.c.keep).where(schedules.c.keep.is_not(None)))
+    own = {row.id: _own_rule(row.keep) for row in with_own}
     age = retention.keep_for
     usual = {} if age is None else dict.fromkeys(_FINAL, age.total_seconds())
     usual |= {state: kept.total_seconds() for state, kept in retention.keep.items()}
     of_others = or_(runs.c.schedule_id.is_(None), runs.c.schedule_id.not_in(sorted(own)))
     doomed = [_too_old(database, usual, of_others)]
-    doomed += [_too_old(database, usual | kept, runs.c.schedule_id == job) for job, kept in sorted(own.items())]
+    doomed += [
+        _too_old(database, usual | kept, runs.c.schedule_id == job)
+        for job, kept in sorted(own.items())
+        if kept is not None
+    ]
     doomed += _too_many(connection, retention.keep_runs)
     removed = 0
     for which in doomed:
         if which is not None and removed < CHUNK:
             removed += _prune(connection, runs, which.where(~_is_needed()), CHUNK - removed)
     return removed
+
+
+def _own_rule(keep: Any) -> dict[str, float] | None:
+    """Return how many seconds a job keeps which state; None for a rule that somebody edited into nonsense.
+
+    The runs of such a job stay: what to delete is no matter for guesses.
+    """
+    try:
+        rule = {str(state): float(seconds) for state, seconds in keep.items()}
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return rule if all(0 <= seconds <= _LONGEST_KEPT_SECONDS for seconds in rule.values()) else None
 
 
 def _too_old(database: Database, kept: Mapping[str, float], which: ColumnElement[bool]) -> Select[int] | None:

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from batchd.db.dialect import Topic
-from batchd.db.engine import Database
+from batchd.db.engine import Database, driver_message
 from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
 from batchd.domain.job import CatchUp, CatchUpPolicy, JsonObject, Overlap
 from batchd.domain.queue import resolved_key
@@ -32,6 +33,9 @@ _QUEUE_DEPTH = 2
 
 _UNPLANNABLE = (ValueError, ArithmeticError, AttributeError, TypeError, LookupError)
 """What a row that somebody edited by hand can raise; ScheduleError is a ValueError."""
+
+UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, DataError, IntegrityError)
+"""What such rows can raise when a batch of them is read, or when the runs that they ask for are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +138,13 @@ def add_reboots(database: Database, ids: Sequence[str], began_at: datetime) -> P
         return _write(connection, database, batch, len(rows))
 
 
-def mark_invalid(database: Database, schedule_id: str, why: str) -> None:
-    """Take a schedule that cannot even be read out of planning and keep it."""
+def mark_invalid(database: Database, schedule_id: str, error: Exception) -> str:
+    """Take a schedule that cannot even be read, or whose runs cannot be written, out of planning; return why."""
+    said = driver_message(error).partition(" DETAIL:")[0] if isinstance(error, DBAPIError) else error
+    why = f"the row cannot be planned: {said}"
     with database.writing() as connection:
         _mark_invalid(connection, database, {schedule_id: why})
+    return why
 
 
 def _plannable() -> ColumnElement[bool]:

@@ -295,18 +295,17 @@ def test_what_follows_and_cannot_be_queued_is_told(store: Database, context: Dir
     assert "greet" in run_row(store, context.run_id)["result"]["on_complete"]["error"]
 
 
-def test_what_follows_and_cannot_be_read_holds_up_no_other(store: Database, context: DirectContext) -> None:
-    """A spec that somebody edited, or that a newer batchd wrote: told as any other that cannot be queued."""
-    edited, sound = context.run_id, add_run(store, "succeeded", job="fan", kind="fan_out")
-    for run_id in (edited, sound):
-        fan_outs.begin(store, run_id, NewRun(job="greet"))
-        fan_outs.close(store, run_id)
-    set_state(store, edited, "succeeded")
-    execute(store, f"UPDATE batchd_fan_outs SET on_complete = '{{\"later\": 1}}' WHERE run_id = {edited}")
-    done = {each.run_id: each for each in fan_outs.complete(store)}
-    assert "later" in str(done[edited].error)
-    assert done[sound].on_complete is not None
-    assert not fan_outs.has_open(store)
+def test_what_somebody_edited_into_nonsense_keeps_no_fan_out_open(store: Database, context: DirectContext) -> None:
+    """Neither its own nor the others, for all are brought to their end together."""
+    fan_out(context, run_per="batch", on_complete={"job": "greet"})
+    execute(store, """UPDATE batchd_fan_outs SET on_complete = '{"nobody": 1}'""")
+    execute(store, "UPDATE batchd_runs SET result = '[1]'")
+    for child in children_of(store, context.run_id):
+        set_state(store, child.id, "succeeded")
+    set_state(store, context.run_id, "succeeded")
+    (completed,) = fan_outs.complete(store)
+    assert (completed.children, completed.on_complete) == ({"succeeded": 6}, None)
+    assert "nobody" in str(completed.error)
 
 
 def test_retention_keeps_the_runs_of_an_open_fan_out(store: Database, context: DirectContext) -> None:

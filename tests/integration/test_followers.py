@@ -24,7 +24,7 @@ from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.finish import Ending, _finish_together, finish
 from batchd.store.history import Retention, prune
 from batchd.store.migrate import migrate
-from batchd.store.schema import outbox, runs
+from batchd.store.schema import outbox, runs, schedules
 from tests.support.databases import open_database
 from tests.support.engine_room import engine_room
 from tests.support.store_rows import add_run, add_schedule, run_row
@@ -135,15 +135,30 @@ def test_success_and_follower_are_one_transaction(store: Database) -> None:
     assert followers_of(store, run_id) == []
 
 
-def test_a_follower_that_is_gone_does_not_undo_the_success(store: Database) -> None:
-    """It is an error in the outbox."""
-    add_schedule(store, "report", kind="noop", then_run={"job": "gone"})
+@pytest.mark.parametrize(
+    ("then", "error"),
+    [
+        ({"job": "gone"}, "gone"),
+        (3, "TypeError"),
+        ({"job": "tell", "params": [1]}, "AttributeError"),
+        ({"job": "tell", "delay_seconds": 1e300}, "OverflowError"),
+        ({"job": "edited"}, "DataError"),
+    ],
+)
+def test_a_follower_that_cannot_be_queued_does_not_undo_the_success(store: Database, then: Any, error: str) -> None:
+    """Its job is gone, or somebody edited the row: it is an error in the outbox."""
+    if error == "DataError" and store.dialect.name == "sqlite":
+        pytest.skip("SQLite takes every number")
+    add_schedule(store, "report", kind="noop", then_run={"job": "tell"})
+    add_schedule(store, "edited", kind="noop", params={}, timeout_seconds=float("nan"))
+    with store.writing() as connection:
+        connection.execute(update(schedules).where(schedules.c.id == "report").values(then_run=then))
     run_id = add_run(store, job="report", kind="noop")
     succeeded(store, claimed(store))
     assert run_row(store, run_id)["state"] == "succeeded"
     with store.reading() as connection:
         said = connection.execute(select(outbox.c.payload).where(outbox.c.event == "run.then_failed")).scalar_one()
-    assert "gone" in said["error"]
+    assert error in said["error"]
 
 
 def test_a_chain_runs_to_its_end(store: Database) -> None:

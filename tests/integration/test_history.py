@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
@@ -48,6 +49,17 @@ def test_runs_go_by_age_but_the_newest_of_a_job_stays(store: Database) -> None:
     """However old it is, `jobs` can still say how the job's last run ended."""
     add_schedule(store, "other")
     ids = [add_run(store, "failed"), add_run(store, "succeeded"), add_run(store, "succeeded", "other")]
+    with store.writing() as connection:
+        connection.execute(update(runs).values(finished_at=store.dialect.now_plus(-90 * 86_400)))
+    assert prune(store, Retention(None, 30 * DAY, DAY)).runs == 1
+    assert kept(store) == ids[1:]
+
+
+@pytest.mark.parametrize("keep", [3, {"succeeded": "x"}, {"succeeded": -1}, {"succeeded": 1e300}])
+def test_a_rule_of_nonsense_deletes_nothing_and_stops_no_other(store: Database, keep: Any) -> None:
+    """Runs of a job whose `keep` somebody edited stay; those of others go."""
+    add_schedule(store, "odd", keep=keep)
+    ids = [add_run(store, "succeeded", name) for name in ("nightly", "nightly", "odd", "odd")]
     with store.writing() as connection:
         connection.execute(update(runs).values(finished_at=store.dialect.now_plus(-90 * 86_400)))
     assert prune(store, Retention(None, 30 * DAY, DAY)).runs == 1

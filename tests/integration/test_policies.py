@@ -154,6 +154,23 @@ def test_a_reboot_row_of_nonsense_ends_no_start(store: Database) -> None:
     assert marked == ["odd"]
 
 
+@pytest.mark.parametrize("odd", ["timeout_seconds = 'NaN'", "retry = 'null'"])
+def test_a_schedule_whose_runs_the_database_refuses_stops_no_other(store: Database, odd: str) -> None:
+    """What a row of the schedules can hold and a run cannot: it is marked and kept, and the others are planned."""
+    reconcile(store, [job("good"), job("odd"), job("other")], START)
+    with store.writing() as connection:
+        connection.execute(text(f"UPDATE batchd_schedules SET {odd} WHERE id = 'odd'"))
+    Planner(store).plan(planning.due_schedule_ids(store, FIRST), FIRST, lambda: True)
+    assert {run.schedule_id for run in ledger(store)} >= {"good", "other"}
+    with store.reading() as connection:
+        marked = connection.execute(select(schedules.c.id, schedules.c.error).where(schedules.c.error.is_not(None)))
+        said = {row.id: row.error for row in marked}
+    if store.dialect.name == "postgresql":
+        assert said.keys() == {"odd"}
+        assert said["odd"].startswith("the row cannot be planned")
+        assert "INSERT" not in said["odd"]
+
+
 def in_thread(action: Any) -> threading.Thread:
     """Do it in a thread and return the thread."""
     thread = threading.Thread(target=action)

@@ -16,7 +16,7 @@ def resident(pid: int) -> int:
 
 def private_with_children(pid: int) -> int:
     """Return the bytes that the process and what it started hold for themselves; libraries' code is not among them."""
-    return _PAGE * sum(held - shared for held, shared in map(_pages, [pid, *_descendants(pid)]))
+    return _PAGE * sum(held - shared for held, shared in map(_pages, [pid, *descendants(pid)]))
 
 
 def _pages(pid: int) -> tuple[int, int]:
@@ -27,7 +27,8 @@ def _pages(pid: int) -> tuple[int, int]:
     return int(held), int(shared)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return the processes that the process has started, and those that they have, as far as they live."""
     found: list[int] = []
     unseen = [pid]
     while unseen:
