@@ -51,13 +51,13 @@ def test_a_life_under_a_supervisor(tmp_path: Path) -> None:
         wait_for_state(store, quiet_id, RunState.SUCCEEDED)
 
         run_id = control.trigger(store, "nap", {}, created_by=CreatedBy.CLI)
-        wait_for_state(store, run_id, RunState.RUNNING)
+        daemon.wait_for_event("run.started", run_id=run_id)
         daemon.signal(signal.SIGUSR1)
         assert daemon.wait_for_event("dump.run", job="nap")["run_id"] == run_id
         stacks = wait_until(lambda: daemon.events("dump.thread", thread="MainThread"), what="the stacks")
         assert "_serve" in stacks[0]["stack"]
-        busy = "the stack of the thread that naps"
-        wait_until(lambda: [dump for dump in daemon.events("dump.thread") if "_sleep" in dump["stack"]], what=busy)
+        busy = "the stack of the thread that executes it"
+        wait_until(lambda: [dump for dump in daemon.events("dump.thread") if "in execute" in dump["stack"]], what=busy)
 
         assert daemon.stop() == ExitCode.OK
         assert systemd.wait_for(f"STATUS=stopping, waiting for nap (run {run_id})")
