@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -26,6 +27,7 @@ from batchd.errors import (
 
 _CANCEL_WITHIN = timedelta(seconds=2)
 
+_BETWEEN_LINES = re.compile(r"(?<![.:;,!?])\n")
 _DIALECTS = {"postgresql": "PostgresDialect", "sqlite": "SqliteDialect"}
 """Each stands in a module of its name; only the one in use is imported, and its driver with it."""
 
@@ -237,7 +239,9 @@ def file_of(url: str) -> str | None:
 def driver_message(error: BaseException) -> str:
     """Return what the driver said, on one line, without SQL, parameters or SQLAlchemy's link."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return " ".join(str(cause).split()) or type(cause).__name__
+    lines = [" ".join(line.split()) for line in str(cause).splitlines()]
+    told = [line for line in lines if line.strip("^ ")]  # a caret points at a place of the line above
+    return _BETWEEN_LINES.sub("; ", "\n".join(told)).replace("\n", " ") or type(cause).__name__
 
 
 def _is_driver_error(error: BaseException) -> bool:

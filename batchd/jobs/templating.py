@@ -58,7 +58,7 @@ class Templates:
         except TemplateNotFound as error:
             raise JobError(f"there is no template {error.name!r} in {self._folder or _OWN}", retryable=False) from error
         except Exception as error:
-            raise JobError(_complaint(name, error), retryable=False) from error
+            raise JobError(_complaint(name, error), hint=_hint(error, values), retryable=False) from error
 
     def fill(self, what: str, source: str, values: Mapping[str, Any]) -> str:
         """Return a template that was written in the config, as plain text; `what` names it in an error."""
@@ -72,7 +72,7 @@ class Templates:
         try:
             return environment.from_string(source).render(values)
         except Exception as error:
-            raise JobError(_complaint(what, error), retryable=False) from error
+            raise JobError(_complaint(what, error), hint=_hint(error, values), retryable=False) from error
 
 
 def _environment(folders: Sequence[Path]) -> Environment:
@@ -136,3 +136,12 @@ def _complaint(name: str, error: Exception) -> str:
         return f"template {error.name or name}, line {error.lineno}: {said}"
     kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
     return f"template {name}: {kind}{said}"
+
+
+def _hint(error: Exception, values: Mapping[str, Any]) -> str | None:
+    """Return which names there are, where one was missing."""
+    from jinja2 import UndefinedError  # noqa: PLC0415 (see the module)
+
+    if not isinstance(error, UndefinedError):
+        return None
+    return f"the names that it may use: {', '.join(map(str, values)) or 'none, `data` is empty'}"

@@ -95,6 +95,7 @@ def test_what_no_retry_can_help_fails_for_good(context: DirectContext, params: d
     with pytest.raises(JobError, match=said) as raised:
         email(context, **params)
     assert not raised.value.retryable
+    assert (raised.value.hint == "the names that it may use: name") == ("undefined" in said)
 
 
 def test_check_finds_wrong_addresses_in_the_config() -> None:
