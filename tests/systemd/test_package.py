@@ -97,12 +97,12 @@ def refuses_no_connection_when_it_restarts(machine: Machine) -> None:
 
 def says_why_it_does_not_start(machine: Machine) -> None:
     """See that a config that is wrong is told in the status, is not tried again and again, and can be put right."""
-    machine.sh(f"cp -p {CONFIG} /var/tmp/config.toml; echo 'no toml [' >>{CONFIG}")
+    machine.sh(f"cp -p {CONFIG} /srv/config.toml; echo 'no toml [' >>{CONFIG}")
     assert machine.run("systemctl", "restart", "batchd", check=False).returncode == 1
     assert machine.show("batchd", "ActiveState") == "failed"
     assert (machine.show("batchd", "ExecMainStatus"), machine.show("batchd", "NRestarts")) == ("78", "0")
     assert "is not TOML" in machine.run("systemctl", "status", "--no-pager", "batchd", check=False).stdout
-    machine.sh(f"cp -p /var/tmp/config.toml {CONFIG} && systemctl reset-failed batchd.socket && systemctl start batchd")
+    machine.sh(f"cp -p /srv/config.toml {CONFIG} && systemctl reset-failed batchd.socket && systemctl start batchd")
 
 
 def is_upgraded_under_a_running_job(machine: Machine, system: System) -> None:
