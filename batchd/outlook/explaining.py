@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from batchd.config.load import Config
-from batchd.db.engine import Database
-from batchd.db.explained import Explained, counted, explained
+from batchd.db.engine import Database, driver_message
+from batchd.db.explained import REFUSALS, Explained, counted, explained
+from batchd.db.identifiers import written
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.domain.schedule import parse_schedule
 from batchd.errors import BatchdError
@@ -78,7 +79,7 @@ def explain_job(
         try:
             found = kind.look(kind.params.model_validate(config.params[job.name]), databases, now)
             look = Look(found.statements, found.facts, found.advice)
-        except (BatchdError, KeyError) as error:
+        except (BatchdError, KeyError, *REFUSALS) as error:
             problem = _said(error)
     statements = tuple(_report(each, databases, limit, mask) for each in look.statements)
     return JobReport(
@@ -89,10 +90,8 @@ def explain_job(
         next_fire=parse_schedule(job.schedule, job.timezone).next_after(now) if job.schedule and job.enabled else None,
         statements=statements,
         facts=tuple((name, str(mask(value))) for name, value in look.facts),
-        advice=(
-            *look.advice,
-            *(line for each in statements if not look.advice for line in _scan_advice(each, databases)),
-        ),
+        advice=look.advice
+        or tuple(dict.fromkeys(line for each in statements for line in _scan_advice(each, databases))),
         runs_seen=len(history.lengths) if history else 0,
         failing=history.failing if history else 0.0,
         usually=history.typical() if history else None,
@@ -105,6 +104,8 @@ def explain_job(
 def _said(error: Exception) -> str:
     if isinstance(error, BatchdError):
         return f"{error.message}; {error.hint}" if error.hint else error.message
+    if isinstance(error, REFUSALS):
+        return driver_message(error)
     return f"database {error.args[0]!r} did not answer"
 
 
@@ -126,7 +127,7 @@ def _scan_advice(statement: StatementReport, databases: Mapping[str, Database]) 
     """Say which index a condition lacks, where the plan names the column."""
     if statement.plan is None or not statement.plan.scanned or statement.plan.filtered is None:
         return
-    table, column = statement.plan.scanned[0], statement.plan.filtered
+    table, column = statement.plan.scanned[0], written(statement.plan.filtered)
     if databases[statement.database].dialect.name == "postgresql":
         yield f"CREATE INDEX CONCURRENTLY ON {table} ({column});"
 
