@@ -116,7 +116,7 @@ def _print_crowds(found: Forecast, zone: ZoneInfo) -> None:
         met = [(f"{each.on} {each.name}", ", ".join(each.jobs), each.times, each.advice) for each in found.collisions]
         emit_table(("on", "jobs", "times", "what to do"), met)
     if found.clock_notes:
-        heading("Changes of the clock")
+        heading("Changes of the clock near a fire")
         notes = [
             (f"{each.at.astimezone(zone):%Y-%m-%d %H:%M}", each.timezone, each.change, each.job, each.effect)
             for each in found.clock_notes

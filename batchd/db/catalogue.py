@@ -33,6 +33,7 @@ class TableFacts:
     key: tuple[str, ...]
     indexes: tuple[IndexFacts, ...]
     correlation: Mapping[str, float] = field(default_factory=dict)
+    is_partitioned: bool = False
 
     @property
     def written(self) -> str:
@@ -117,4 +118,5 @@ def find_table(connection: Connection, text: str) -> TableFacts:
         key=catalogue.key(connection, found, indexes),
         indexes=indexes,
         correlation=catalogue.correlation(connection, found),
+        is_partitioned=found.is_partitioned,
     )

@@ -12,6 +12,7 @@ class Located:
     schema: str | None
     name: str
     oid: int
+    is_partitioned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def locate(connection: Connection, schema: Name | None, table: Name) -> Located 
         if its_name == name:
             if kind not in {"r", "p"}:
                 raise ValueError(f"{written(its_schema, its_name)} is a view or a foreign table, not a table")
-            return Located(its_schema, its_name, oid)
+            return Located(its_schema, its_name, oid, is_partitioned=kind == "p")
     return None
 
 

@@ -18,12 +18,17 @@ from batchd.errors import BatchdError
 _ROWS = re.compile(r"rows=(\d+)")
 _USED = re.compile(r"(?:Index (?:Only )?Scan(?: Backward)? using|Bitmap Index Scan on|USING (?:COVERING )?INDEX) (\S+)")
 _BY_KEY = re.compile(r"USING INTEGER PRIMARY KEY")
-_SCANNED = re.compile(r"(?:Seq Scan on|^\s*SCAN) (?!CONSTANT ROW)(\S+)(?! .*USING)", re.MULTILINE)
+_TABLE = r"((?:\"(?:[^\"]|\"\")+\"|[^\s\"])+)"
+_SCANNED = re.compile(rf"(?:Seq Scan on|^\s*SCAN) (?!CONSTANT ROW){_TABLE}(?!\S)(?! .*USING)", re.MULTILINE)
+_CHANGES = re.compile(r"(?:Insert|Update|Delete|Merge) on ")
 _FILTERED_SCAN = re.compile(
-    r"Seq Scan on (\S+)[^\n]*\.\.(\d+)[^\n]*\n +Filter: \(+(\"?\w+\"?)\)? ?(?:::\w+\)? )?(?:[<>=]|~~|IS)"
+    rf"Seq Scan on {_TABLE}[^\n]*\.\.(\d+)[^\n]*\n +Filter: \(+(\"?\w+\"?)\)? ?(?:::\w+\)? )?(?:[<>=]|~~|IS)"
 )
 _WORTH_AN_INDEX = 500
 """PostgreSQL's cost of a scan: some hundred pages, or some ten thousand rows. Below it is right to read them all."""
+
+REFUSALS = (SQLAlchemyError,)
+"""As what a database's own words leave a transaction: no such table, no right to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,13 @@ def explained(database: Database, statement: Any, limit: timedelta) -> Explained
         said = error.message if isinstance(error, BatchdError) else driver_message(error)
         return Explained((), None, (), (), (), said)
     plan = "\n".join(lines)
-    rows = _ROWS.search(plan) if database.dialect.name == "postgresql" else None
+    rows = _ROWS.findall(plan) if database.dialect.name == "postgresql" else []
+    # What changes rows gives none back, and stands above what finds them.
+    meant = rows[1:] if rows and _CHANGES.match(plan) else rows
     used = tuple(dict.fromkeys(_USED.findall(plan)))
     return Explained(
         plan=tuple(lines),
-        rows=None if rows is None else int(rows[1]),
+        rows=int(meant[0]) if meant else None,
         indexes=used or (("the primary key",) if _BY_KEY.search(plan) else ()),
         scanned=tuple(dict.fromkeys(_SCANNED.findall(plan))),
         unserved=unserved_in(plan),

@@ -16,6 +16,7 @@ from batchd.db.keys import carrier_of
 from batchd.db.time_column import TimeFormat, before, format_of
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError
+from batchd.jobs.looks import index_advice
 
 BY_COLUMN: Final = "column_windows"
 BY_KEY: Final = "key_windows"
@@ -80,7 +81,7 @@ def _method(facts: TableFacts, column: str, *, is_indexed: bool) -> str:
             return BY_COLUMN
         raise JobError(
             f"table {facts.written} has neither a primary key nor an index on {column}",
-            hint=f"create one: CREATE INDEX CONCURRENTLY ON {facts.written} ({column})",
+            hint=f"create one: {index_advice(facts, (column,)).removesuffix(';')}",
             retryable=False,
         )
     if not is_indexed:

@@ -5,6 +5,7 @@ A look reads catalogues and plans statements; it executes nothing that the job w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,12 @@ from sqlalchemy import func, select
 from batchd.db.catalogue import TableFacts
 from batchd.db.engine import Database
 from batchd.db.explained import plain_sql, written_out
+from batchd.db.identifiers import written
 from batchd.db.row_source import RowSource, RowsWanted, find_rows
+
+_DDL = frozenset(
+    {"CREATE", "ALTER", "DROP", "TRUNCATE", "REINDEX", "CLUSTER", "REFRESH", "LOCK", "COMMENT", "GRANT", "REVOKE"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +61,18 @@ def locks_of(dialect: str, sql: str) -> str:
 same rows wait, readers do not"
     if word == "VACUUM":
         return "SHARE UPDATE EXCLUSIVE (with FULL: ACCESS EXCLUSIVE, and everybody waits)"
-    return "ACCESS EXCLUSIVE on what it changes, as most of DDL: everybody waits"
+    if word in _DDL:
+        return "ACCESS EXCLUSIVE on what it changes, as most of DDL: everybody waits"
+    return "not known, nor whether the server takes it: only executing it would show"
 
 
 def index_advice(facts: TableFacts, columns: tuple[str, ...], *, unique: bool = False) -> str:
     """Return the statement that makes the index."""
-    listed = ", ".join(f'"{name}"' if not name.isidentifier() or name != name.lower() else name for name in columns)
+    listed = ", ".join(map(written, columns))
     kind = "UNIQUE INDEX" if unique else "INDEX"
-    how = f"{kind} CONCURRENTLY" if facts.dialect == "postgresql" else kind
-    name = f"{facts.name}_{'_'.join(columns)}_idx".lower()
+    # PostgreSQL refuses CONCURRENTLY for a partitioned table.
+    how = f"{kind} CONCURRENTLY" if facts.dialect == "postgresql" and not facts.is_partitioned else kind
+    name = written(re.sub(r"\W+", "_", f"{facts.name}_{'_'.join(columns)}_idx".lower()))
     return f"CREATE {how} {name} ON {facts.written} ({listed});"
 
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from batchd.config.load import Config
-from batchd.db.engine import Database
-from batchd.db.explained import Explained, counted, explained
+from batchd.db.engine import Database, driver_message
+from batchd.db.explained import REFUSALS, Explained, counted, explained
 from batchd.domain.job import CONFIG_REFERENCE, JobDefinition, JsonObject
 from batchd.domain.schedule import parse_schedule
 from batchd.errors import BatchdError
@@ -78,7 +78,7 @@ def explain_job(
         try:
             found = kind.look(kind.params.model_validate(config.params[job.name]), databases, now)
             look = Look(found.statements, found.facts, found.advice)
-        except (BatchdError, KeyError) as error:
+        except (BatchdError, KeyError, *REFUSALS) as error:
             problem = _said(error)
     statements = tuple(_report(each, databases, limit, mask) for each in look.statements)
     return JobReport(
@@ -104,6 +104,8 @@ def explain_job(
 def _said(error: Exception) -> str:
     if isinstance(error, BatchdError):
         return f"{error.message}; {error.hint}" if error.hint else error.message
+    if isinstance(error, REFUSALS):
+        return driver_message(error)
     return f"database {error.args[0]!r} did not answer"
 
 

@@ -51,7 +51,7 @@ def forecast_page(found: Forecast, title: str) -> str:
             ],
         ),
         _section(
-            "Changes of the clock",
+            "Changes of the clock near a fire",
             ("when (UTC)", "zone", "change", "job", "effect"),
             [(_stamp(n.at), n.timezone, n.change, n.job, n.effect) for n in found.clock_notes],
         ),

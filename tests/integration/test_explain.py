@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy import inspect, text
 
 from batchd.cli.main import cli
+from batchd.db.explained import explained, plain_sql
 from tests.support.databases import open_database
 
 _CONFIG = """
@@ -156,6 +158,85 @@ def test_a_missing_index_is_named_with_the_statement_that_makes_it(config: Path,
     found = _explained(config, "cleanup")
     assert found["advice"] == []
     assert found["statements"][0]["plan"]["plan"]
+
+
+_ODD_TABLES = (
+    "CREATE TABLE parts (id bigint, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
+    "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2000-01-01') TO ('2020-01-01')",
+    'CREATE TABLE "Odd Name" ("Id" int PRIMARY KEY, "When" timestamptz, level text)',
+    """INSERT INTO "Odd Name" SELECT n, now(), 'x' FROM generate_series(1, 40000) AS n""",
+    'ANALYZE "Odd Name"',
+    "DROP ROLE IF EXISTS onlooker",
+    "CREATE ROLE onlooker LOGIN",
+)
+_ODD_CONFIG = """
+[store]
+url = "sqlite:///{folder}/store.db"
+[databases.app]
+url = "{url}"
+[jobs.parts]
+kind = "cleanup"
+database = "app"
+table = "parts"
+column = "at"
+older_than = "30d"
+[jobs.odd]
+kind = "cleanup"
+database = "app"
+table = '"Odd Name"'
+column = '"When"'
+older_than = "30d"
+[jobs.statements]
+kind = "sql"
+database = "app"
+statements = [
+  "UPDATE \\"Odd Name\\" SET level = NULL WHERE level = 'x'",
+  "DELETE FROM \\"Odd Name\\" WHERE level = 'y'",
+  "SELEC 1",
+]
+"""
+
+
+def test_odd_tables_are_explained(tmp_path: Path, postgres_url: str) -> None:
+    """Partitions, names in quotes, rows meant by an UPDATE, one advice for two statements, no SQL, and no rights."""
+    database, config = open_database(postgres_url), tmp_path / "odd.toml"
+    with database.writing() as connection:
+        for made in _ODD_TABLES:
+            connection.execute(text(made))
+    config.write_text(_ODD_CONFIG.format(folder=tmp_path, url=postgres_url))
+    (for_parts,) = _explained(config, "parts")["advice"]
+    assert for_parts == "CREATE INDEX parts_at_idx ON public.parts (at);"
+    (for_odd,) = _explained(config, "odd")["advice"]
+    assert for_odd == 'CREATE INDEX CONCURRENTLY odd_name_when_idx ON public."Odd Name" ("When");'
+    found = _explained(config, "statements")
+    assert found["statements"][0]["plan"]["rows"] == 40_000
+    assert found["statements"][0]["plan"]["scanned"] == ['"Odd Name"']
+    assert found["advice"] == ['CREATE INDEX CONCURRENTLY ON "Odd Name" (level);']
+    assert "not known" in found["statements"][2]["locks"]
+    with database.writing() as connection:
+        for advice in (for_parts, for_odd.replace(" CONCURRENTLY", "")):
+            connection.execute(text(advice))
+    try:
+        config.write_text(config.read_text().replace("//postgres:", "//onlooker:"))
+        done = CliRunner().invoke(cli, ["explain", "parts", "--config", str(config)])
+        assert done.exit_code == 13
+        assert "it would fail: permission denied for table parts" in done.stderr
+    finally:
+        with database.writing() as connection:
+            connection.execute(text("DROP ROLE onlooker"))
+        database.close()
+
+
+def test_a_walk_through_an_index_is_no_walk_through_the_table(sqlite_url: str) -> None:
+    """SQLite calls both a scan."""
+    database = open_database(sqlite_url)
+    with database.writing() as connection:
+        connection.execute(text("CREATE TABLE pairs (a int, b int)"))
+        connection.execute(text("CREATE INDEX pairs_a ON pairs (a)"))
+    plan = plain_sql(database.dialect.explain("SELECT a FROM pairs ORDER BY a"))
+    found = explained(database, plan, timedelta(seconds=5))
+    assert (found.scanned, found.indexes) == ((), ("pairs_a",))
+    database.close()
 
 
 def test_a_statement_that_the_server_refuses_is_told(config: Path) -> None:

@@ -125,6 +125,20 @@ class ByteLines:
         self._rest = rest
 
 
+_MARK = "\udfff"
+"""Stands for what is not UTF-16: half of a pair, which no text has by itself, and as long as what it stands for."""
+
+_MARKING = "batchd.mark"
+
+
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return _MARK, error.end
+
+
+codecs.register_error(_MARKING, _marked)
+
+
 class WideLines:
     """Lines of UTF-16, in which a line's end is two bytes that mean something else at an odd place. See `Lines`."""
 
@@ -133,7 +147,7 @@ class WideLines:
         self.line = line
         self._read = read
         self._form = form
-        self._decoder = codecs.getincrementaldecoder(form.encoding)(errors="replace")
+        self._decoder = codecs.getincrementaldecoder(form.encoding)(errors=_MARKING)
         self._waiting: list[str] = []
         self._rest = ""
         self._is_open = True
@@ -147,7 +161,9 @@ class WideLines:
         line = self._waiting.pop()
         self.offset += len(line.encode(self._form.encoding, errors="surrogatepass"))
         self.line += 1
-        return line, f"line {self.line} is not {self._form.encoding}" if "\ufffd" in line else None
+        if _MARK not in line:
+            return line, None
+        return line.replace(_MARK, "\ufffd"), f"line {self.line} is not {self._form.encoding}"
 
     def peek(self, most: int, size: int) -> Sequence[str]:  # noqa: ARG002 (rare enough to be read carefully only)
         """See `Lines`; never any: such files are rare enough to be read line by line."""

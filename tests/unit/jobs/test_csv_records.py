@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchd.errors import JobError
@@ -62,6 +62,15 @@ _tables = st.integers(1, 4).flatmap(
     encoding=st.sampled_from(["utf-8", "utf-16-le", "utf-16-be"]),
     last_newline=st.booleans(),
     rows=st.integers(1, 5),
+)
+@example(
+    table=[["\ufffd"]],
+    delimiter=",",
+    newline="\n",
+    quoting=csv.QUOTE_ALL,
+    encoding="utf-16-le",
+    last_newline=False,
+    rows=1,
 )
 def test_what_was_written_is_read(
     table: list[list[str]],
@@ -236,6 +245,16 @@ def test_a_broken_character_is_told_with_its_line() -> None:
     found, bad = _read(b"a,b\nc\xff,d\ne,f\n", CsvFormat("utf-8", ",", '"', None), 2, rows=10)
     assert [row for _, row in found] == [("a", "b"), ("e", "f")]
     assert [(record.line, record.reason) for record in bad] == [(2, "line 2 is not utf-8: bytes ff 2c 64 0a")]
+
+
+def test_half_a_character_of_utf_16_is_a_bad_record_of_the_same_length() -> None:
+    """The records beside it are read, and the place behind it is right."""
+    data = b"".join((line + "\n").encode("utf-16-le", errors="surrogatepass") for line in ("a", "\ud800b", "\ufffd"))
+    found, bad = _read(data, CsvFormat("utf-16-le", ",", '"', None), 1, rows=1)
+    assert found == [(1, ("a",)), (3, ("\ufffd",))]
+    assert [(record.line, record.reason, record.fields) for record in bad] == [
+        (2, "line 2 is not utf-16-le", ("\ufffdb",))
+    ]
 
 
 @pytest.mark.parametrize("name", ["utf-7", "iso2022_jp", "utf-32", "nonsense", "cp037"])
