@@ -13,7 +13,6 @@ import itertools
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -36,11 +35,11 @@ from tests.support.cleaning import execute
 from tests.support.daemon import Daemon, write_config
 from tests.support.plugin.batchd_test_kinds import appended
 from tests.support.postgres import PostgresServer
-from tests.support.processes import PROJECT, RunningProcess, clean_environment
+from tests.support.processes import PROJECT, RunningProcess
 from tests.support.waiting import wait_until
 
-_ROWS = 300
-_STEPS = 60
+_ROWS = 900
+_STEPS = 150
 _COMMANDS = 20
 _SETTLED_WITHIN_SECONDS = 600.0
 _READY_WITHIN_SECONDS = 240.0
@@ -222,8 +221,7 @@ def _is_well(row: Any) -> bool:
 
 def _reporter(config: Path, job: str) -> RunningProcess:
     """Start a command under `batchd exec`, which tells the store of it."""
-    command = [sys.executable, "-m", "batchd", "exec", "-c", str(config), "-j", job, "--", "sleep", "10"]
-    return RunningProcess(command, environment=clean_environment(), folder=config.parent)
+    return Daemon(config, "-j", job, "--", "sleep", "10", command="exec")
 
 
 def _kill_one(dice: random.Random, pids: Sequence[int]) -> None:

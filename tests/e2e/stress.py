@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.e2e.mixed_storm import MixedField, mixed_storm
 from tests.e2e.storm import Battlefield, Verdict, kill_storm, outage_storm, pair_storm
 from tests.support.postgres import fresh_database, start_server
 
@@ -34,11 +35,15 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="kill -9 of a single daemon (default 200)")
-    parser.add_argument("--pair-kills", type=int, help="kill -9 of one of two daemons (default: a tenth of --kills)")
+    parser.add_argument(
+        "--pair-kills",
+        type=int,
+        help="kill -9 of one of two daemons, and blows of the mixed storm (default: a tenth of --kills)",
+    )
     parser.add_argument("--outages", type=int, default=20, help="stops of the database under load (default 20)")
     parser.add_argument("--seed", type=int, default=1, help="where and when the blows fall")
     parser.add_argument("--dialect", choices=_DIALECTS, help="only this one (default: all)")
-    parser.add_argument("--only", choices=("kills", "pair", "outages"), help="only this storm")
+    parser.add_argument("--only", choices=("kills", "pair", "outages", "mixed"), help="only this storm")
     given = parser.parse_args()
     if given.pair_kills is None:
         given.pair_kills = max(1, given.kills // 10)
@@ -63,12 +68,21 @@ def _storms(dialect: str, arguments: argparse.Namespace) -> list[Verdict]:
             urls = [stack.enter_context(fresh_database(server)) for _ in range(2)]
             return Battlefield(folder, *urls)
 
+        def field(name: str) -> MixedField:
+            folder = _folder(base, name)
+            if server is None:
+                return MixedField(folder, f"sqlite:///{folder}/batchd.db", f"sqlite:///{folder}/app.db", None)
+            other = stack.enter_context(start_server(_folder(base, f"{name}-server"), version, synced=True))
+            urls = [stack.enter_context(fresh_database(each)) for each in (server, other)]
+            return MixedField(folder, *urls, other)
+
         storms: dict[str, Callable[[], Verdict]] = {
             "kills": lambda: kill_storm(place("kills"), kills=arguments.kills, seed=seed)
         }
         if server is not None:
             storms["pair"] = lambda: pair_storm(place("pair"), kills=arguments.pair_kills, seed=seed)
             storms["outages"] = lambda: outage_storm(place("outages"), server, outages=arguments.outages, seed=seed)
+        storms["mixed"] = lambda: mixed_storm(field("mixed"), blows=arguments.pair_kills, seed=seed)
         for name, storm in storms.items():
             if arguments.only in (None, name):
                 began = time.monotonic()
