@@ -96,6 +96,7 @@ class PostgresDialect:
             pool_timeout=settings.connect_timeout.total_seconds(),
             pool_pre_ping=True,
             connect_args=connect_args,
+            json_deserializer=_json_read,
             hide_parameters=True,
         )
         set_sessions(engine, settings)
@@ -325,6 +326,14 @@ def cut_socket(driver: psycopg.Connection[Any]) -> None:
     """Shut the connection's socket down, so that a thread waiting on it wakes at once. Never raises."""
     with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(driver.fileno())) as twin:
         twin.shutdown(socket.SHUT_RDWR)
+
+
+def _json_read(document: bytes | str) -> Any:
+    """Return what `json.loads` does, without its look at how the document is encoded: the server sends UTF-8."""
+    return {} if document == b"{}" else _decoded(document if isinstance(document, str) else document.decode())
+
+
+_decoded = json.JSONDecoder().decode
 
 
 def _insert(

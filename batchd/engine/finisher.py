@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,10 +26,12 @@ _LATER = (DatabaseUnavailable, LockTimeout, StatementCancelled)
 class Finisher(Loop):
     """Writes endings; `add` may be called from any thread and never blocks.
 
-    `on_recorded` is called on the finisher's thread for each ending that counted.
+    `on_recorded` is called on the finisher's thread with the endings of a batch that counted.
     """
 
-    def __init__(self, store: Database, in_hand: InHand, on_recorded: Callable[[Ending], None], clock: Clock) -> None:
+    def __init__(
+        self, store: Database, in_hand: InHand, on_recorded: Callable[[Sequence[Ending]], None], clock: Clock
+    ) -> None:
         super().__init__("finisher", clock)
         self._store = store
         self._in_hand = in_hand
@@ -77,8 +79,7 @@ class Finisher(Loop):
         ended = [ending for ending in batch if not _is_given_back(ending)]
         recorded = finish(self._store, ended) if ended else ()
         self._in_hand.remove([ending.claim for ending in batch])
-        for ending in recorded:
-            self._on_recorded(ending)
+        self._on_recorded(recorded)
         ours = {ending.claim.run_id for ending in recorded}
         for ending in ended:
             if ending.claim.run_id not in ours:

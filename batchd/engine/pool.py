@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -322,8 +322,16 @@ class Engine:
             case _:
                 self._log.error("run.failed", **facts)
 
-    def _recorded(self, ending: Ending) -> None:
-        """Follow up on a recorded ending, on the finisher's thread."""
+    def _recorded(self, endings: Sequence[Ending]) -> None:
+        """Follow up on recorded endings, on the finisher's thread."""
+        for ending in endings:
+            self._follow_up(ending)
+        if any(ending.decision.state is RunState.QUEUED for ending in endings):
+            self._dispatcher.wake()
+        else:
+            self._look_for_more()
+
+    def _follow_up(self, ending: Ending) -> None:
         self._count(ending)
         if ending.decision.state is RunState.CANCELLED and ending.outcome is not AttemptOutcome.CANCELLED:
             self._log.info("run.cancelled", run_id=ending.claim.run_id, job=ending.claim.job)
@@ -334,10 +342,6 @@ class Engine:
                 sweeper = self._sweepers.get(name)
                 if sweeper is not None:
                     sweeper.forget(key(self._store_id, ending.claim))
-        if ending.decision.state is RunState.QUEUED:
-            self._dispatcher.wake()
-        else:
-            self._look_for_more()
 
     def _reaped(self, runs: int) -> None:
         self._meters.lost(runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -283,12 +283,13 @@ class SimulatedProcess:
             self._leave_if_done()
         return pause if pause <= _BACKOFF else None  # idle: `add` wakes it
 
-    def _recorded(self, ending: Ending) -> None:
+    def _recorded(self, endings: Sequence[Ending]) -> None:
         """Look for more, as the engine does; not where it is known that nothing else waits."""
-        if self._machine.fidelity.looks_often or self._dispatcher.expected == _AT_ONCE:
-            self._dispatching.wake()
-        elif ending.decision.retry_in is not None:
-            self._dispatching.wake(ending.decision.retry_in + _A_MOMENT)
+        for ending in endings:
+            if self._machine.fidelity.looks_often or self._dispatcher.expected == _AT_ONCE:
+                self._dispatching.wake()
+            elif ending.decision.retry_in is not None:
+                self._dispatching.wake(ending.decision.retry_in + _A_MOMENT)
 
     def _keep(self) -> timedelta | None:
         pause = self._keeper.run_once(self._clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Insert,
     Integer,
     Row,
     Select,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     cast,
     false,
     func,
+    insert,
     literal,
     not_,
     or_,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from batchd.db.engine import Database, driver_message
 from batchd.db.storable import storable_text
@@ -223,6 +227,15 @@ def _choose(
 
 
 def _best_of(store: Database, queue: str, only: int | None = None) -> Select[Any]:
+    return _in_order().where(
+        runs.c.queue == queue,
+        runs.c.available_at <= store.dialect.now(),
+        *([runs.c.id == only] if only is not None else []),
+    )
+
+
+@functools.cache  # to put it together takes as long as to ask
+def _in_order() -> Select[Any]:
     busy = runs.alias("busy")
     key_is_free = or_(
         runs.c.concurrency_key.is_(None),
@@ -237,10 +250,7 @@ def _best_of(store: Database, queue: str, only: int | None = None) -> Select[Any
         .where(
             runs.c.state == RunState.QUEUED.value,
             runs.c.waits_for.is_(None),
-            runs.c.queue == queue,
-            runs.c.available_at <= store.dialect.now(),
             key_is_free,
-            *([runs.c.id == only] if only is not None else []),
         )
         .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
         .with_for_update(skip_locked=True, of=runs)
@@ -252,7 +262,7 @@ def _take(
 ) -> tuple[Claim, ...]:
     now = store.dialect.now()
     taken = connection.execute(
-        update(runs)
+        _update_told()
         .where(store.dialect.is_among(runs.c.id, chosen), not_(_too_late(store)))
         .values(
             state=RunState.RUNNING.value,
@@ -263,39 +273,39 @@ def _take(
             lease_until=store.dialect.now_plus(request.lease.total_seconds()),
             started_at=func.coalesce(runs.c.started_at, now),
         )
-        .returning(
-            runs.c.id,
-            runs.c.fence,
-            runs.c.attempt,
-            runs.c.max_attempts,
-            runs.c.schedule_id,
-            runs.c.kind,
-            runs.c.queue,
-            runs.c.priority,
-            runs.c.params,
-            runs.c.retry,
-            runs.c.scheduled_for,
-            runs.c.available_at,
-            runs.c.timeout_seconds,
-            runs.c.mutex,
-            runs.c.limit_key,
-            runs.c.created_by,
-        )
     ).all()
     if len(taken) < len(chosen):
         _expire(connection, store, runs.c.id.in_(chosen))
     if not taken:
         return ()
     limits.count_starts(taken)
-    store.dialect.insert_all(
-        connection,
-        attempts,
-        [{"run_id": row.id, "fence": row.fence, "number": row.attempt, "worker": request.worker} for row in taken],
-        stamped=["started_at"],
-    )
+    connection.execute(_begin_attempts(store, [row.id for row in taken]))
     outbox.add_started(connection, store, taken)
     place = {run_id: number for number, run_id in enumerate(chosen)}
     return tuple(_claim_of(row) for row in sorted(taken, key=lambda row: place[row.id]))
+
+
+@functools.cache
+def _update_told() -> ReturningUpdate[Any]:
+    """Return an UPDATE that returns what a claim needs to know of its run."""
+    told = (
+        *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "params", "retry"),
+        *("scheduled_for", "available_at", "timeout_seconds", "mutex", "limit_key", "created_by"),
+    )
+    return update(runs).returning(*(runs.c[name] for name in told))
+
+
+def _begin_attempts(store: Database, run_ids: Sequence[int]) -> Insert:
+    """Return the INSERT of the attempts' rows, from those of the runs that were just claimed: nothing is sent twice."""
+    columns = {
+        "run_id": runs.c.id,
+        "fence": runs.c.fence,
+        "number": runs.c.attempt,
+        "worker": runs.c.worker,
+        "started_at": store.dialect.now(),
+    }
+    these = select(*columns.values()).where(store.dialect.is_among(runs.c.id, run_ids))
+    return insert(attempts).from_select(list(columns), these)
 
 
 def _too_late(store: Database) -> ColumnElement[bool]:

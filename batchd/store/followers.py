@@ -52,7 +52,9 @@ def queue_followers(connection: Connection, store: Database, succeeded: Sequence
     if not jobs:
         return
     rows = connection.execute(
-        select(schedules.c.id, schedules.c.then_run).where(schedules.c.id.in_(jobs), schedules.c.then_run.is_not(None))
+        select(schedules.c.id, schedules.c.then_run).where(
+            store.dialect.is_among(schedules.c.id, jobs), schedules.c.then_run.is_not(None)
+        )
     ).all()
     followers = {row.id: row.then_run for row in rows}
     for run_id, job, result in succeeded:

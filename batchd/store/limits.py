@@ -11,6 +11,7 @@ many of the best of them back. A name that no rule knows any more has room for a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     and_,
@@ -78,14 +80,8 @@ class Limits:
 
     def look(self) -> None:
         """Ask, in one statement, where runs wait: in which queues, for which limits, and which queues are paused."""
-        queued = runs.c.state == RunState.QUEUED.value
-        asked = union_all(
-            _each(runs.c.queue, and_(queued, runs.c.waits_for.is_(None))),
-            _each(runs.c.waits_for, and_(queued, runs.c.waits_for.is_not(None))),
-            select(literal("paused"), queues.c.name).where(queues.c.paused_at.is_not(None)),
-        )
         found: dict[str, list[str]] = {}
-        for what, name in self._connection.execute(asked):
+        for what, name in self._connection.execute(_where_runs_wait()):
             found.setdefault(what, []).append(name)
         self._waiting = found.get("queue", [])
         self._waited_for = found.get("waits_for", [])
@@ -245,6 +241,16 @@ class Limits:
             rate_starts.c.name == name, rate_starts.c.counts_until >= self._store.dialect.now()
         )
         return rate.count - int(self._connection.execute(began).scalar_one())
+
+
+@functools.cache  # each claim asks, and to put it together takes as long as to ask
+def _where_runs_wait() -> CompoundSelect[Any]:
+    queued = runs.c.state == RunState.QUEUED.value
+    return union_all(
+        _each(runs.c.queue, and_(queued, runs.c.waits_for.is_(None))),
+        _each(runs.c.waits_for, and_(queued, runs.c.waits_for.is_not(None))),
+        select(literal("paused"), queues.c.name).where(queues.c.paused_at.is_not(None)),
+    )
 
 
 def _each(column: Column[Any], which: ColumnElement[bool]) -> Select[Any]:

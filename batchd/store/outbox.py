@@ -6,12 +6,13 @@ Rows may appear out of the order of their ids, so `Reader` goes no further than 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
@@ -63,7 +64,7 @@ def add_started(connection: Connection, database: Database, claimed: Sequence[An
 
     `claimed` are rows with id, schedule_id, kind, queue and attempt.
     """
-    if claimed and _is_wanted(connection, listeners.c.wants_started):
+    if claimed and _is_wanted(connection, "wants_started"):
         started = [
             notice(
                 "run.started",
@@ -82,7 +83,7 @@ def add_started(connection: Connection, database: Database, claimed: Sequence[An
 
 def wants_progress(connection: Connection) -> bool:
     """Return whether a listener wants to know of progress."""
-    return _is_wanted(connection, listeners.c.wants_progressed)
+    return _is_wanted(connection, "wants_progressed")
 
 
 def newest_id(connection: Connection) -> int:
@@ -122,5 +123,10 @@ class Reader:
         return self._horizon.settled
 
 
-def _is_wanted(connection: Connection, wish: Any) -> bool:
-    return connection.execute(select(listeners.c.name).where(wish).limit(1)).first() is not None
+def _is_wanted(connection: Connection, wish: str) -> bool:
+    return connection.execute(_listener_with(wish)).first() is not None
+
+
+@functools.cache  # each claim asks
+def _listener_with(wish: str) -> Select[Any]:
+    return select(listeners.c.name).where(listeners.c[wish]).limit(1)

@@ -18,7 +18,8 @@ def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if "FROM batchd_runs" in statement and "UPDATE batchd_runs" not in statement:
+        is_write = "UPDATE batchd_runs" in statement or statement.startswith("INSERT INTO")
+        if "FROM batchd_runs" in statement and not is_write:
             seen.append((statement, parameters))
 
     event.listen(store.engine, "before_cursor_execute", note)
