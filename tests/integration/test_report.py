@@ -383,7 +383,7 @@ def test_progress_is_told_once_and_never_goes_back(context: DirectContext) -> No
 def is_drawing() -> bool:
     """Whether a child draws charts."""
     with contextlib.suppress(psutil.Error):
-        return any("charts" in " ".join(child.cmdline()) for child in psutil.Process().children())
+        return any(charts._CHILD in child.cmdline() for child in psutil.Process().children())
     return False
 
 
