@@ -38,7 +38,7 @@ _SMALLEST_CHUNK = 50
 _LOCK_TRIES = 6
 _FIRST_LOCK_PAUSE = timedelta(milliseconds=100)
 _LONGEST_AUTOMATIC_PAUSE = timedelta(seconds=1)
-_PAUSE_RATIO = {"postgresql": 0.1, "sqlite": 1.0}
+_PAUSE_RATIO = {"postgresql": 0.02, "sqlite": 1.0}
 _LARGEST_CHUNK = {"postgresql": 1_000_000, "sqlite": 5_000}
 """On SQLite every other writer waits for the whole chunk, and the commit that fills the WAL pays for its checkpoint."""
 _CHUNKS_BETWEEN_THOROUGH_TIDIES = 20

@@ -76,7 +76,7 @@ class CleanupParams(Params):
     max_rows: int | None = Field(default=None, ge=1, description="Most rows that one run deletes. No limit when unset.")
     pause: Duration | None = Field(
         default=None,
-        description="Pause between two transactions. When unset a fraction of the last one's time: a tenth on "
+        description="Pause between two transactions. When unset a fraction of the last one's time: a fiftieth on "
         "PostgreSQL, all of it on SQLite, where only one can write at a time.",
     )
     lock_timeout: Duration = Field(
