@@ -21,7 +21,7 @@ from batchd.store.outbox import Reader
 from batchd.store.place import TRY_TO_TAKE, Place
 
 _BATCH = 500
-_POLL = timedelta(seconds=0.5)
+_POLL = timedelta(seconds=1)
 _PRUNE_EVERY = timedelta(minutes=10)
 _JUDGED = frozenset(
     {
@@ -72,7 +72,8 @@ class Detector(Loop):
             return TRY_TO_TAKE
         try:
             settled = self._reader.settled_after(self._place.last_id)
-            events = alert_facts.events_after(self._store, self._place.last_id, settled, _BATCH)
+            is_news = settled > self._place.last_id
+            events = alert_facts.events_after(self._store, self._place.last_id, settled, _BATCH) if is_news else ()
             if not self._judge_all(events):
                 return TRY_TO_TAKE
             if self._clock.monotonic() >= self._look_at:
