@@ -11,7 +11,7 @@ import pytest
 
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
-from batchd.store.job_history import amounts_of, parts_of
+from batchd.store.job_history import amounts_of, days_of, parts_of
 from batchd.store.job_lists import find_job, job_page
 from batchd.store.overview import overview
 from batchd.store.run_lists import ListFilter, count_runs, run_page
@@ -62,8 +62,9 @@ QUESTIONS: dict[str, tuple[Callable[[Database], Any], int]] = {
     "jobs": (job_page, 2 * A_DAYS_RUNS + 500),
     "jobs, by name": (lambda store: job_page(store, search="JOB-00"), 2 * A_DAYS_RUNS + 500),
     "a job": (lambda store: find_job(store, job_name(7)), 0),
-    "durations of a month": (lambda store: parts_of(store, job_name(7), edges(30, 30)), 2 * A_JOBS_RUNS + 200),
-    "rows of a month": (lambda store: amounts_of(store, job_name(7), "cleanup", edges(30, 1)[0]), 1_100),
+    "durations of a month": (lambda store: parts_of(store, job_name(7), edges(30, 30)), A_JOBS_RUNS // 3 + 20),
+    "days": (lambda store: days_of(store, job_name(7), edges(60, 60)), 2 * A_JOBS_RUNS // 3 + 20),
+    "rows of a month": (lambda store: amounts_of(store, job_name(7), "cleanup", edges(30, 1)[0]), 510),
     "runs": (lambda store: run_page(store, ListFilter()), 110),
     "runs, a later page": (lambda store: run_page(store, ListFilter(before_id=RUNS // 2)), 110),
     "runs of a job": (lambda store: run_page(store, ListFilter(job=job_name(7))), 110),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 
@@ -19,6 +21,7 @@ def strip(parts: Sequence[Mapping[str, int]], start: datetime, length: timedelta
     empty: list[str] = []
     cells: list[Markup] = []
     totals: dict[str, int] = {}
+    times = _times(start, length, len(parts), zone)
     for place, states in enumerate(parts):
         left = place * _CELL
         colour = worst(states)
@@ -27,10 +30,15 @@ def strip(parts: Sequence[Mapping[str, int]], start: datetime, length: timedelta
             continue
         for state, count in states.items():
             totals[state] = totals.get(state, 0) + count
-        since = (start + place * length).astimezone(zone)
-        until = (start + (place + 1) * length).astimezone(zone)
-        title = f"{since:%H:%M}–{until:%H:%M}: {counts_text(states)}"  # noqa: RUF001 (a range of times)
+        title = f"{times[place]}: {counts_text(states)}"
         cells.append(rect(left, 0, _CELL - _GAP, _HEIGHT, css=f"cell is-{colour}", title=title))
     background = Markup('<path class="cell is-empty" d="{}"/>').format("".join(empty))
     label = f"Last 24 hours: {counts_text(totals)}"
     return image(label, len(parts) * _CELL - _GAP, _HEIGHT, [background, *cells], css="chart strip")
+
+
+@functools.lru_cache(maxsize=16)
+def _times(start: datetime, length: timedelta, count: int, zone: tzinfo) -> tuple[str, ...]:
+    """Return what the cells are called: the same on all the strips of a page."""
+    edges = [f"{(start + place * length).astimezone(zone):%H:%M}" for place in range(count + 1)]
+    return tuple(f"{since}–{until}" for since, until in itertools.pairwise(edges))  # noqa: RUF001 (a range of times)
