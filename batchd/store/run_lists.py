@@ -138,16 +138,18 @@ def newest_lines(
     connection: Connection, condition: ColumnElement[bool] | None, states: frozenset[RunState], limit: int
 ) -> tuple[RunLine, ...]:
     """Return the newest runs under the condition and in one of the states (any when there are none)."""
+    return lines_of(connection, list(connection.scalars(newest_ids(condition, states, limit))))
+
+
+def newest_ids(condition: ColumnElement[bool] | None, states: frozenset[RunState], limit: int) -> Select[Any]:
+    """Return the question for the ids of the newest runs under the condition and in one of the states, if there are."""
     if not states:
-        statement = _newest_ids(condition, limit)
-    elif len(states) == 1:
-        statement = _newest_of_state(condition, next(iter(states)), limit)
-    else:
-        each = [_newest_of_state(condition, state, limit).subquery() for state in sorted(states)]
-        together = union_all(*(select(part.c.id) for part in each)).subquery()
-        statement = select(together.c.id).order_by(together.c.id.desc()).limit(limit)
-    ids = list(connection.scalars(statement))
-    return lines_of(connection, ids)
+        return _newest_ids(condition, limit)
+    if len(states) == 1:
+        return _newest_of_state(condition, next(iter(states)), limit)
+    each = [_newest_of_state(condition, state, limit).subquery() for state in sorted(states)]
+    together = union_all(*(select(part.c.id) for part in each)).subquery()
+    return select(together.c.id).order_by(together.c.id.desc()).limit(limit)
 
 
 def lines_of(connection: Connection, ids: Sequence[int]) -> tuple[RunLine, ...]:
