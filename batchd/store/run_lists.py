@@ -131,7 +131,10 @@ def count_runs(store: Database, wanted: ListFilter, *, most: int = COUNTED_TO) -
     wanted = with_ids(store, wanted)
     with store.reading() as connection:
         condition = _condition(store, wanted)
-        return counted(connection, _with_states(condition, wanted.states), most)
+        condition = _with_states(condition, wanted.states)
+        if wanted.job is not None and wanted.states and all(state.is_final for state in wanted.states):
+            condition = and_(condition, runs.c.finished_at.is_not(None))  # so it is, and an index of endings serves it
+        return counted(connection, condition, most)
 
 
 def newest_lines(
@@ -212,8 +215,13 @@ def _condition(store: Database, wanted: ListFilter) -> ColumnElement[bool] | Non
 def _with_states(condition: ColumnElement[bool] | None, states: frozenset[RunState]) -> ColumnElement[bool]:
     if not states:
         return runs.c.id.is_not(None) if condition is None else condition
-    in_states = in_state(next(iter(states))) if len(states) == 1 else runs.c.state.in_([*sorted(states)])
+    in_states = in_state(next(iter(states))) if len(states) == 1 else _in_one_of(states)
     return in_states if condition is None else and_(condition, in_states)
+
+
+def _in_one_of(states: frozenset[RunState]) -> ColumnElement[bool]:
+    among = _among(sorted(states))
+    return and_(among, _among(EXCEPTIONAL_STATES)) if states <= set(EXCEPTIONAL_STATES) else among
 
 
 def in_state(state: RunState) -> ColumnElement[bool]:
