@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, func, select
 
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
 from batchd.store.job_history import Strip, strips_of
-from batchd.store.run_lists import Count, RunLine, counted, in_state, lines_of, newest_lines
+from batchd.store.run_lists import Count, RunLine, counted, in_state, lines_of, newest_ids
 from batchd.store.schema import runs, schedules
 
 STRIP_PART = timedelta(minutes=30)
@@ -23,6 +23,7 @@ _MOST_RUNNING = 12
 _MOST_FAILED = 6
 _MOST_COMING = 12
 _FAILURES_LOOKED_AT = 200
+_ENDINGS_COUNTED = 100_000
 _DEAD = (RunState.FAILED, RunState.QUARANTINED)
 
 
@@ -48,14 +49,18 @@ class JobCounts:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The store at `now` by its own clock. `strip_start` is where the strips begin."""
+    """The store at `now` by its own clock. `strip_start` is where the strips begin.
+
+    `last_day` counts by state the newest `_ENDINGS_COUNTED` endings of the last 24 hours; each is `is_more` when there
+    are more than that.
+    """
 
     now: datetime
     running: tuple[RunLine, ...]
     running_count: Count
     queued_count: Count
     failed: tuple[RunLine, ...]
-    last_day: Mapping[str, int]
+    last_day: Mapping[str, Count]
     coming: tuple[Coming, ...]
     jobs: JobCounts
     strip_start: datetime
@@ -68,14 +73,17 @@ def overview(store: Database, *, strips: int = 40) -> Overview:
         now = connection.execute(select(store.dialect.now())).scalar_one()
         failed = _failed_since(connection, now - _DAY)
         running = _running(connection)
+        shown = [run_id for run_id, _ in failed[:_MOST_FAILED]]
+        lines = {line.id: line for line in lines_of(connection, [*shown, *running])}
         start = strip_start(now)
-        named = _jobs_to_show(connection, [run.schedule_id for run in (*failed, *running)], strips)
+        first = [*(job for _, job in failed), *(lines[run_id].schedule_id for run_id in running if run_id in lines)]
+        named = _jobs_to_show(connection, first, strips)
         return Overview(
             now=now,
-            running=running,
+            running=tuple(lines[run_id] for run_id in running if run_id in lines),
             running_count=counted(connection, in_state(RunState.RUNNING)),
             queued_count=counted(connection, in_state(RunState.QUEUED)),
-            failed=failed[:_MOST_FAILED],
+            failed=tuple(lines[run_id] for run_id in shown if run_id in lines),
             last_day=_last_day(connection, now - _DAY),
             coming=_coming(connection),
             jobs=_job_counts(connection),
@@ -90,19 +98,31 @@ def strip_start(now: datetime) -> datetime:
     return datetime.fromtimestamp((now.timestamp() // part + 1) * part, now.tzinfo) - STRIP_PART * STRIP_PARTS
 
 
-def _running(connection: Connection) -> tuple[RunLine, ...]:
+def _running(connection: Connection) -> list[int]:
     statement = select(runs.c.id).where(in_state(RunState.RUNNING)).order_by(runs.c.started_at.desc(), runs.c.id.desc())
-    return lines_of(connection, list(connection.scalars(statement.limit(_MOST_RUNNING))))
+    return list(connection.scalars(statement.limit(_MOST_RUNNING)))
 
 
-def _failed_since(connection: Connection, since: datetime) -> tuple[RunLine, ...]:
-    newest = newest_lines(connection, None, frozenset(_DEAD), _FAILURES_LOOKED_AT)
-    return tuple(run for run in newest if run.finished_at is not None and run.finished_at >= since)
+def _failed_since(connection: Connection, since: datetime) -> list[tuple[int, str | None]]:
+    """Return the newest runs that failed for good since then, each with its job."""
+    # Two statements: given the first inside of the second, a planner may well read all runs.
+    newest = connection.scalars(newest_ids(None, frozenset(_DEAD), _FAILURES_LOOKED_AT)).all()
+    statement = select(runs.c.id, runs.c.schedule_id).where(runs.c.id.in_(newest), runs.c.finished_at >= since)
+    return [(run_id, job) for run_id, job in connection.execute(statement.order_by(runs.c.id.desc()))]
 
 
-def _last_day(connection: Connection, since: datetime) -> dict[str, int]:
-    statement = select(runs.c.state, func.count()).where(runs.c.finished_at >= since).group_by(runs.c.state)
-    return {row[0]: row[1] for row in connection.execute(statement)}
+def _last_day(connection: Connection, since: datetime) -> dict[str, Count]:
+    newest = (
+        select(runs.c.state)
+        .where(runs.c.finished_at >= since)
+        .order_by(runs.c.finished_at.desc())
+        .limit(_ENDINGS_COUNTED + 1)
+        .subquery()
+    )
+    statement = select(newest.c.state, func.count()).group_by(newest.c.state)
+    found = {row[0]: row[1] for row in connection.execute(statement)}
+    is_more = sum(found.values()) > _ENDINGS_COUNTED
+    return {state: Count(number, is_more) for state, number in found.items()}
 
 
 def _coming(connection: Connection) -> tuple[Coming, ...]:
@@ -111,31 +131,35 @@ def _coming(connection: Connection) -> tuple[Coming, ...]:
         .where(schedules.c.next_run_at.is_not(None), schedules.c.paused_at.is_(None), schedules.c.removed_at.is_(None))
         .order_by(schedules.c.next_run_at, schedules.c.id)
         .limit(_MOST_COMING)
+        .subquery()
     )
-    rows = connection.execute(due).all()
-    return tuple(
-        Coming(row.id, row.schedule or "", row.timezone, row.next_run_at, _newest_duration(connection, row.id))
-        for row in rows
-    )
-
-
-def _newest_duration(connection: Connection, job: str) -> timedelta | None:
-    statement = (
-        select(runs.c.started_at, runs.c.finished_at)
-        .where(runs.c.schedule_id == job, runs.c.finished_at.is_not(None))
-        .order_by(runs.c.finished_at.desc())
+    ended = runs.alias()
+    newest = (
+        select(ended.c.id)
+        .where(ended.c.schedule_id == due.c.id, ended.c.finished_at.is_not(None))
+        .order_by(ended.c.finished_at.desc())
         .limit(1)
+        .correlate(due)
+        .scalar_subquery()
     )
-    row = connection.execute(statement).one_or_none()
-    return None if row is None or row.started_at is None else max(row.finished_at - row.started_at, timedelta(0))
+    statement = (
+        select(due, runs.c.started_at, runs.c.finished_at)
+        .select_from(due.outerjoin(runs, runs.c.id == newest))
+        .order_by(due.c.next_run_at, due.c.id)
+    )
+    return tuple(
+        Coming(row.id, row.schedule or "", row.timezone, row.next_run_at, _took(row.started_at, row.finished_at))
+        for row in connection.execute(statement)
+    )
+
+
+def _took(started_at: datetime | None, finished_at: datetime | None) -> timedelta | None:
+    return None if started_at is None or finished_at is None else max(finished_at - started_at, timedelta(0))
 
 
 def _job_counts(connection: Connection) -> JobCounts:
-    def number(*also: ColumnElement[bool]) -> int:
-        statement = select(func.count()).where(schedules.c.removed_at.is_(None), *also)
-        return int(connection.execute(statement).scalar_one())
-
-    return JobCounts(number(), number(schedules.c.paused_at.is_not(None)), number(schedules.c.error.is_not(None)))
+    numbers = (func.count(), func.count(schedules.c.paused_at), func.count(schedules.c.error))
+    return JobCounts(*connection.execute(select(*numbers).where(schedules.c.removed_at.is_(None))).one())
 
 
 def _jobs_to_show(connection: Connection, first: list[str | None], most: int) -> list[str]:

@@ -1,8 +1,8 @@
 """Lists of runs for people, however long the ledger is: a page at a time by id, and counts that stop at a bound.
 
 A page reads about as many rows as it shows. A list by state asks for each state by itself, so that each is read from
-an index that holds it in order of ids, and takes the newest of what comes. A period is turned into ids, since ids grow
-with time: no index on the time of queueing is needed.
+an index that holds it in order of ids, and takes the newest of what comes. A list by queue or tag looks a bounded
+number of ids back. A period is turned into ids, since ids grow with time: no index on the time of queueing is needed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ COUNTED_TO = 10_000
 """Where counting stops: beyond it a number is of no use to a person."""
 
 PAGE = 50
+
+LOOKED_AT = 50_000
+"""How many ids back a list by queue or by tag looks, for which there is no index; the next page looks further."""
+
+_RARE = 10
+"""How many times as far a list looks that is only of runs that did not succeed: few are."""
 
 _LONGEST_ERROR = 400
 
@@ -87,7 +93,10 @@ class ListFilter:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Newest first; `next_before` is the id to go on before, None at the end."""
+    """Newest first; `next_before` is the id to go on before, None at the end.
+
+    It may go on though there are fewer lines than a page has, or none: see `LOOKED_AT`.
+    """
 
     lines: tuple[RunLine, ...]
     next_before: int | None
@@ -119,35 +128,43 @@ def run_page(store: Database, wanted: ListFilter, *, limit: int = PAGE) -> RunPa
     """Return the newest runs that the filter lets through."""
     wanted = with_ids(store, wanted)
     with store.reading() as connection:
-        condition = _condition(store, wanted)
+        floor = _floor(connection, wanted)
+        condition = _condition(store, wanted if floor is None else replace(wanted, from_id=floor))
         lines = newest_lines(connection, condition, wanted.states, limit + 1)
     more = len(lines) > limit
     shown = lines[:limit]
-    return RunPage(shown, shown[-1].id if more else None)
+    return RunPage(shown, shown[-1].id if more else floor)
 
 
 def count_runs(store: Database, wanted: ListFilter, *, most: int = COUNTED_TO) -> Count:
-    """Return how many runs the filter lets through, or that there are more than `most`."""
+    """Return how many runs the filter lets through, or that there are more: than `most`, or than `LOOKED_AT` has."""
     wanted = with_ids(store, wanted)
     with store.reading() as connection:
-        condition = _condition(store, wanted)
-        return counted(connection, _with_states(condition, wanted.states), most)
+        floor = _floor(connection, wanted)
+        condition = _condition(store, wanted if floor is None else replace(wanted, from_id=floor))
+        condition = _with_states(condition, wanted.states)
+        if wanted.job is not None and wanted.states and all(state.is_final for state in wanted.states):
+            condition = and_(condition, runs.c.finished_at.is_not(None))  # so it is, and an index of endings serves it
+        found = counted(connection, condition, most)
+        return found if floor is None else replace(found, is_more=True)
 
 
 def newest_lines(
     connection: Connection, condition: ColumnElement[bool] | None, states: frozenset[RunState], limit: int
 ) -> tuple[RunLine, ...]:
     """Return the newest runs under the condition and in one of the states (any when there are none)."""
+    return lines_of(connection, list(connection.scalars(newest_ids(condition, states, limit))))
+
+
+def newest_ids(condition: ColumnElement[bool] | None, states: frozenset[RunState], limit: int) -> Select[Any]:
+    """Return the question for the ids of the newest runs under the condition and in one of the states, if there are."""
     if not states:
-        statement = _newest_ids(condition, limit)
-    elif len(states) == 1:
-        statement = _newest_of_state(condition, next(iter(states)), limit)
-    else:
-        each = [_newest_of_state(condition, state, limit).subquery() for state in sorted(states)]
-        together = union_all(*(select(part.c.id) for part in each)).subquery()
-        statement = select(together.c.id).order_by(together.c.id.desc()).limit(limit)
-    ids = list(connection.scalars(statement))
-    return lines_of(connection, ids)
+        return _newest_ids(condition, limit)
+    if len(states) == 1:
+        return _newest_of_state(condition, next(iter(states)), limit)
+    each = [_newest_of_state(condition, state, limit).subquery() for state in sorted(states)]
+    together = union_all(*(select(part.c.id) for part in each)).subquery()
+    return select(together.c.id).order_by(together.c.id.desc()).limit(limit)
 
 
 def lines_of(connection: Connection, ids: Sequence[int]) -> tuple[RunLine, ...]:
@@ -188,6 +205,20 @@ def first_id_since(connection: Connection, moment: datetime) -> int:
     return low
 
 
+def _floor(connection: Connection, wanted: ListFilter) -> int | None:
+    """Return the id at which a list that no index serves stops looking; None when it need not, or nothing is below."""
+    is_served = wanted.job is not None or wanted.parent is not None
+    is_few = bool(wanted.states) and wanted.states <= set(UNFINISHED_STATES)
+    if is_served or is_few or (wanted.queue is None and wanted.tag is None):
+        return None
+    tops = [top for top in (wanted.before_id, wanted.end_id) if top is not None]
+    top = min(tops) if tops else (connection.scalar(select(func.max(runs.c.id))) or 0) + 1
+    is_rare = bool(wanted.states) and wanted.states <= set(EXCEPTIONAL_STATES)
+    floor = top - LOOKED_AT * (_RARE if is_rare else 1)
+    lowest = max(wanted.from_id or 0, connection.scalar(select(func.min(runs.c.id))) or 0)
+    return floor if floor > lowest else None
+
+
 def _condition(store: Database, wanted: ListFilter) -> ColumnElement[bool] | None:
     found: list[ColumnElement[bool]] = []
     if wanted.job is not None:
@@ -210,8 +241,13 @@ def _condition(store: Database, wanted: ListFilter) -> ColumnElement[bool] | Non
 def _with_states(condition: ColumnElement[bool] | None, states: frozenset[RunState]) -> ColumnElement[bool]:
     if not states:
         return runs.c.id.is_not(None) if condition is None else condition
-    in_states = in_state(next(iter(states))) if len(states) == 1 else runs.c.state.in_([*sorted(states)])
+    in_states = in_state(next(iter(states))) if len(states) == 1 else _in_one_of(states)
     return in_states if condition is None else and_(condition, in_states)
+
+
+def _in_one_of(states: frozenset[RunState]) -> ColumnElement[bool]:
+    among = _among(sorted(states))
+    return and_(among, _among(EXCEPTIONAL_STATES)) if states <= set(EXCEPTIONAL_STATES) else among
 
 
 def in_state(state: RunState) -> ColumnElement[bool]:

@@ -33,7 +33,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 10  # of the tables below; the migrations up to this number make them
+SCHEMA_VERSION = 11  # of the tables below; the migrations up to this number make them
 
 metadata = MetaData(
     naming_convention={
@@ -234,7 +234,9 @@ _ENDED = text("finished_at IS NOT NULL AND schedule_id IS NOT NULL")
 EXCEPTIONAL_STATES = ("failed", "skipped", "missed", "cancelled", "quarantined")
 # The dashboard: a job's days and durations, from the index alone; runs that did not succeed, newest first.
 _partial_index("batchd_runs_ended", _ENDED, *(runs.c[n] for n in ("schedule_id", "finished_at", "state", "started_at")))
-_partial_index("batchd_runs_exceptional", text(f"state IN {EXCEPTIONAL_STATES}"), runs.c.state, runs.c.id)
+_EXCEPTIONAL = text(f"state IN {EXCEPTIONAL_STATES}")
+_partial_index("batchd_runs_exceptional", _EXCEPTIONAL, runs.c.state, runs.c.id)
+_partial_index("batchd_runs_exceptional_of_job", _EXCEPTIONAL, runs.c.schedule_id, runs.c.state, runs.c.id)
 
 _CHILD = "parent_id IS NOT NULL"
 _partial_index(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from sqlalchemy import event
 
 from batchd.db.engine import Database
+
+_READS = re.compile(r"(FROM|JOIN) batchd_runs\b")
 
 
 @contextmanager
@@ -19,7 +22,7 @@ def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         is_write = "UPDATE batchd_runs" in statement or statement.startswith("INSERT INTO")
-        if "FROM batchd_runs" in statement and not is_write:
+        if _READS.search(statement) and not is_write:
             seen.append((statement, parameters))
 
     event.listen(store.engine, "before_cursor_execute", note)
@@ -29,17 +32,35 @@ def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
         event.remove(store.engine, "before_cursor_execute", note)
 
 
-def rows_read(store: Database, statement: str, parameters: Any) -> int:
-    """How many rows of `batchd_runs` the statement reads, filtered ones included (PostgreSQL)."""
-    with store.writing() as connection:
-        store.dialect.follow_order(connection)
-        told = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
-    plan = (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
+def rows_read(store: Database, statement: str, parameters: Any, *, in_order: bool = True) -> int:
+    """How many rows of `batchd_runs` the statement reads, filtered ones included (PostgreSQL).
+
+    `in_order`: with the settings of those who claim runs (`follow_order`), else with none.
+    """
     return sum(
         round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        for node in _steps_on_runs(store, statement, parameters, in_order=in_order)
+    )
+
+
+def whole_scans(store: Database, statement: str, parameters: Any) -> list[str]:
+    """The steps of the statement that go over all of `batchd_runs`, whatever they read of it (PostgreSQL)."""
+    steps = _steps_on_runs(store, statement, parameters, in_order=False)
+    return [node["Node Type"] for node in steps if "Seq Scan" in node["Node Type"]]
+
+
+def _steps_on_runs(store: Database, statement: str, parameters: Any, *, in_order: bool) -> list[dict[str, Any]]:
+    with store.writing() as connection:
+        if in_order:
+            store.dialect.follow_order(connection)
+        told = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+    plan = (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
+    return [
+        node
         for node in _nodes(plan)
         if node.get("Relation Name") == "batchd_runs"
-    )
+        or (node["Node Type"] == "Bitmap Index Scan" and node["Index Name"].startswith("batchd_runs"))
+    ]
 
 
 def plan_of(store: Database, statement: str, parameters: Any) -> list[str]:

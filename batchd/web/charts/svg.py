@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 GOOD = "succeeded"
 _WORST_FIRST = ("failed", "quarantined", "missed", "cancelled", "succeeded", "skipped")
@@ -27,10 +27,9 @@ def image(
 
 def rect(x: float, y: float, width: float, height: float, *, css: str, title: str = "") -> Markup:
     """Return a rectangle, with a tooltip when there is a title."""
-    head = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"').format(
-        css, number(x), number(y), number(width), number(height)
-    )
-    return head + (Markup("><title>{}</title></rect>").format(title) if title else Markup("/>"))
+    size = f'x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
+    inside = f"><title>{escape(title)}</title></rect>" if title else "/>"
+    return Markup(f'<rect class="{escape(css)}" {size}{inside}')  # noqa: S704 (what is not a number is escaped)
 
 
 def path(commands: str, *, css: str) -> Markup:

@@ -17,7 +17,7 @@ from batchd.domain.schedule import ScheduleError, parse_schedule
 from batchd.domain.schedule_words import in_words
 from batchd.errors import BatchdError
 from batchd.store import control
-from batchd.store.job_history import amounts_of, parts_of
+from batchd.store.job_history import amounts_of, days_of, parts_of
 from batchd.store.job_lists import JobRow, find_job, job_page
 from batchd.store.overview import STRIP_PART
 from batchd.store.run_lists import ListFilter, run_page
@@ -123,7 +123,7 @@ async def _job_page(
     edges = edges_of(chosen, now)
     parts, days, amounts, runs = await asyncio.gather(
         call.store(parts_of, name, edges),
-        call.store(parts_of, name, day_edges(now, there), durations=False),
+        call.store(days_of, name, day_edges(now, there)),
         call.store(amounts_of, name, job.kind, edges[0]),
         call.store(run_page, ListFilter(job=name), limit=_MOST_RUNS),
     )

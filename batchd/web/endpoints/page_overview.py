@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from batchd.store import incidents, queries
 from batchd.store.overview import STRIP_PART, overview
 from batchd.store.queue_lists import queue_lines
+from batchd.store.run_lists import Count
 from batchd.web.call import Call, Endpoint
 from batchd.web.charts.strip import strip
 from batchd.web.pages.rendering import page, rendered
@@ -21,6 +23,7 @@ from batchd.web.principal import Access
 
 _MOST_INCIDENTS = 5
 _MOST_WORKERS = 6
+_GOOD = ("succeeded",)
 _BAD = ("failed", "quarantined")
 
 
@@ -40,7 +43,8 @@ async def show_overview(call: Call) -> Response:
         "/",
         view=view,
         now=view.now,
-        bad_day=sum(view.last_day.get(state, 0) for state in _BAD),
+        good_day=_together(view.last_day, _GOOD),
+        bad_day=_together(view.last_day, _BAD),
         incidents=open_incidents,
         workers=workers[:_MOST_WORKERS],
         queues=queues,
@@ -49,6 +53,12 @@ async def show_overview(call: Call) -> Response:
         past_hours=past_hours(view.strip_start, zone),
         strips=[StripView.of(each, strip(each.parts, view.strip_start, STRIP_PART, there)) for each in view.strips],
     )
+
+
+def _together(ended: Mapping[str, Count], states: Sequence[str]) -> Count:
+    """Return how many ended in one of the states."""
+    counts = [ended[state] for state in states if state in ended]
+    return Count(sum(count.number for count in counts), any(count.is_more for count in counts))
 
 
 async def show_sign_in(call: Call) -> Response:

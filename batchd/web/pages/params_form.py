@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from batchd.domain.job import CONFIG_REFERENCE, JsonObject, JsonValue
 from batchd.jobs.contract import Kind
@@ -33,7 +36,8 @@ class Field:
 
 def fields_of(kind: Kind[Any], configured: Mapping[str, JsonValue], written: Mapping[str, str]) -> list[Field]:
     """Return as fields the kind's params that a run from here may be given; never a secret."""
-    schema = kind.params.model_json_schema(schema_generator=WrittenSchema)
+    model: type[BaseModel] = kind.params
+    schema = _schema(model)
     definitions = schema.get("$defs", {})
     found = []
     for name, described in schema.get("properties", {}).items():
@@ -69,6 +73,11 @@ def written_params(form: Mapping[str, str]) -> dict[str, str]:
 def param_values(written: Mapping[str, str]) -> JsonObject:
     """Return the values: JSON where it is JSON (true, 5, [1, 2]), else text, as `batchd trigger --param` has it."""
     return {name: _value(text) for name, text in written.items()}
+
+
+@functools.lru_cache(maxsize=100)
+def _schema(params: type[BaseModel]) -> Mapping[str, Any]:
+    return params.model_json_schema(schema_generator=WrittenSchema)
 
 
 def _value(text: str) -> JsonValue:
