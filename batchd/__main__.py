@@ -6,6 +6,8 @@ import gc
 import sys
 from collections.abc import Sequence
 
+from batchd.without_rich import import_structlog
+
 
 def main() -> int:
     """Run the process's command line and return its exit code."""
@@ -16,11 +18,7 @@ def main() -> int:
         process_signals()
     # Nothing of what imports make is ever garbage: looking for some takes a quarter of their time.
     gc.disable()
-    # structlog imports rich wherever it is installed, for tracebacks that batchd never prints: 4 MB of every daemon.
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    import structlog  # noqa: F401, PLC0415 (before anything else does)
-
-    del sys.modules["rich"]
+    import_structlog()
     from batchd.cli.main import main as run  # noqa: PLC0415 (after structlog)
 
     return run()

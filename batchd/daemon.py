@@ -22,7 +22,7 @@ from batchd.alerts.channel import Surroundings
 from batchd.clock import Clock, SystemClock
 from batchd.config.code import code_problems
 from batchd.config.load import Config
-from batchd.config.param_names import param_names
+from batchd.config.param_names import register_names
 from batchd.config.source import ConfigSource
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database, masked
@@ -31,7 +31,6 @@ from batchd.domain.surface import Phase
 from batchd.engine.line_writer import LineWriter
 from batchd.engine.pool import Engine
 from batchd.errors import BatchdError, ExitCode
-from batchd.jobs.catalog import Kinds
 from batchd.jobs.python.enqueuing import use_store
 from batchd.listeners import registered
 from batchd.listening.listener_loop import Listening
@@ -51,7 +50,7 @@ from batchd.service.pulse import Pulse, complaint_of
 from batchd.service.reload import Reloader
 from batchd.service.room_settings import engine_config, engine_settings, scheduler_settings
 from batchd.signals import Signals, leave, process_signals
-from batchd.store import known_names, listeners, schedules, workers
+from batchd.store import listeners, schedules, workers
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.systemd import HandedSocket, ServiceManager
 from batchd.telemetry.logs import get_logger
@@ -121,7 +120,7 @@ class Daemon:
         self._has_stopping_told = False
         self._passed = threading.Event()
         self._web: Web | None = None
-        self._migration: Errand | None = None
+        self._first_work: Errand | None = None
         self._meters = Meters(job.name for job in config.jobs)
         self.store = Database(config.store)
         self._databases = {name: Database(settings) for name, settings in config.databases.items()}
@@ -157,7 +156,7 @@ class Daemon:
         if config.http is not None:
             from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
 
-            self._migration = surface.migration(config)
+            self._first_work = surface.first_work(config)
             self._web = surface.start(config, config.http, self._clock, self._source, handed)
 
     def end_web(self) -> None:
@@ -222,7 +221,7 @@ class Daemon:
         alerting = None if is_alike else self._alerting_by(config)
 
         def commit() -> None:
-            self._register_names(config)
+            register_names(self.store, config.kinds, config.settings.queues)
             if alerting is not None:
                 alerting.prepare()
             reconcile(self.store, config.jobs, self._clock)
@@ -276,7 +275,7 @@ class Daemon:
         with self.store.reading():
             contact.has_answered()
         self._notifier.status("the store answers; bringing its tables and schedules up to date")
-        if bring_up_to_date(self.store, self._migration):
+        if bring_up_to_date(self.store, self._config, self._first_work):
             log.info("store.migrated")
         require_token(self._config, self.store)
         reconcile(self.store, self._config.jobs, self._clock)
@@ -285,7 +284,7 @@ class Daemon:
         if self._web is not None:
             listeners.wish_for_starts(self.store)
         self._engine.prepare()
-        self._register_names(self._config)
+        register_names(self.store, self._config.kinds, self._config.settings.queues)
         self._scheduler.queue_reboots(self._began_at)
 
     def _alerting_by(self, config: Config) -> Alerting:
@@ -298,15 +297,6 @@ class Daemon:
         alerting.start()
         self._alerting = alerting  # in one step: the main thread looks whether it is alive
         before.stop(self._clock.monotonic() + _LAST_MESSAGE.total_seconds())
-
-    def _register_names(self, config: Config) -> None:
-        """Tell the store which kinds and queues there are; kinds are imported for it only when they have changed."""
-        kinds, queues = config.kinds, config.settings.queues
-        fingerprint = kinds.fingerprint() if isinstance(kinds, Kinds) else None
-        if fingerprint is not None and known_names.remember(self.store, list(kinds), fingerprint, queues):
-            return
-        known = {name: param_names(kind) for name, kind in kinds.items()}
-        known_names.register(self.store, known, queues, fingerprint=fingerprint)
 
     def _await_first_pass(self) -> ExitCode | None:
         """Wait for the scheduling loop's first good pass and return None; or the exit code of a start that ends."""

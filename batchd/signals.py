@@ -103,6 +103,13 @@ def process_signals() -> Signals:
     return signals
 
 
+def leave_to_parent() -> None:
+    """Leave the signals that are meant for the daemon to it: a terminal's Ctrl-C reaches every process."""
+    signal.set_wakeup_fd(-1)
+    for number in _OTHERS | {signal.SIGINT}:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> None:
     """Say the last words, flush the output and end the process, whatever its threads still do; for any thread.
 

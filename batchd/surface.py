@@ -1,7 +1,7 @@
 """The HTTP surface as the daemon starts it: what of the config goes into the server's process, and how it gets there.
 
 The server is forked from the daemon, which has read the config already, so no secret stands in a command line or in an
-environment. Only when it has died, its successor is a program (`python -m batchd.surface`), since the daemon has
+environment. Only when it has died, its successor is a program (`python -m batchd.successor`), since the daemon has
 threads by then; that one reads the config file, as the server does at a reload.
 """
 
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from batchd.clock import Clock, SystemClock
 from batchd.config.http import listening_on
 from batchd.config.load import Config
+from batchd.config.param_names import register_names
 from batchd.config.queue_words import limits_text
 from batchd.config.source import ConfigSource
 from batchd.db.dialect import DatabaseSettings
@@ -38,7 +39,7 @@ from batchd.telemetry.masking import Masker
 from batchd.web.errand import Errand
 from batchd.web.pulse import Pulse
 from batchd.web.sockets import open_listener
-from batchd.web.supervisor import Again, Ends, Supervisor, leave_signals
+from batchd.web.supervisor import Again, Ends, Supervisor
 
 if TYPE_CHECKING:
     from batchd.web.desk import Desk
@@ -60,7 +61,8 @@ def start(
     `source` is where the config came from, `handed` are the sockets that systemd gave to the daemon. Raises
     CannotCreate when the address cannot be had.
     """
-    again = [sys.executable, "-m", "batchd.surface", str(source.path), ",".join(source.modules), str(http.listen)]
+    successor = [sys.executable, "-P", "-m", "batchd.successor"]
+    again = [*successor, str(source.path), ",".join(source.modules), str(http.listen)]
     # Of what systemd gave to the daemon, its server needs the credentials alone, to read the config again.
     environ = {name: value for name, value in source.environ.items() if name not in HANDED_OVER}
     if CREDENTIALS in source.environ:
@@ -72,9 +74,12 @@ def start(
     return supervisor
 
 
-def migration(config: Config) -> Errand:
-    """Return the migration of the store as an errand: Alembic takes 10 MB of a process that imports it."""
-    return Errand(lambda: migrate(Database(config.store)))
+def first_work(config: Config) -> Errand:
+    """Return what a start has to do once for each version of batchd as an errand, for what it has to import.
+
+    Alembic would take 10 MB of the daemon, and all the kinds, of which most configs have a few, 6 MB.
+    """
+    return Errand(lambda: _do_first_work(config))
 
 
 class ConfigJobs:
@@ -132,6 +137,12 @@ class ConfigJobs:
             return ()
         databases = self._config.databases
         return tuple(databases[name] for name in dict.fromkeys(known.databases(whole)) if name in databases)
+
+
+def _do_first_work(config: Config) -> None:
+    store = Database(config.store)
+    migrate(store)
+    register_names(store, config.kinds, config.settings.queues)
 
 
 class _Serving:
@@ -198,7 +209,7 @@ def _configure_logging(config: Config) -> None:
     configure_logging(level=settings.level, log_format=settings.format, secrets=config.secrets)
 
 
-def main(arguments: Sequence[str]) -> int:
+def succeed(arguments: Sequence[str]) -> int:
     """Be the server that takes a dead one's place; the arguments are those of `start` and four descriptors."""
     path, modules, listen, *numbers = arguments
     control, questions, pulse, listener = map(int, numbers)
@@ -215,10 +226,5 @@ def main(arguments: Sequence[str]) -> int:
     except BatchdError as error:
         sys.stderr.write(f"the HTTP surface cannot start again: {error.message}\n")
         return int(error.exit_code)
-    leave_signals()
     _Serving(config, config.http or listening_on(listen), source)(ends)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from batchd.config.load import Config
+from batchd.config.param_names import remember_names
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Phase
@@ -45,16 +46,19 @@ class Errand(Protocol):
         ...
 
 
-def bring_up_to_date(store: Database, errand: Errand | None) -> bool:
+def bring_up_to_date(store: Database, config: Config, errand: Errand | None) -> bool:
     """Bring the store's tables to this version, by the errand if there is one; return whether that was needed.
 
-    What the errand does not bring to a good end is done here, and tells what is wrong.
+    The errand also tells the store the names of the kinds, where they have changed. What it does not bring to a good
+    end is done by the daemon itself, which tells what is wrong.
     """
     if errand is None:
         return migrate.migrate(store)
-    is_done = migrate.is_behind(store) and errand.done()
+    is_behind = migrate.is_behind(store)
+    if is_behind or not remember_names(store, config.kinds, config.settings.queues):
+        errand.done()
     errand.drop()
-    return migrate.migrate(store) or is_done
+    return migrate.migrate(store) or is_behind
 
 
 def require_token(config: Config, store: Database) -> None:

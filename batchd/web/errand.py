@@ -11,7 +11,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from batchd.web.supervisor import close_all_but, leave_signals
+from batchd.signals import leave_to_parent
+from batchd.web.supervisor import close_all_but
 
 _GO = b"go"
 
@@ -50,7 +51,7 @@ def _wait_and_work(orders: socket.socket, work: Callable[[], object]) -> None:
     code = 1
     try:
         close_all_but([orders.fileno()])
-        leave_signals()
+        leave_to_parent()
         if orders.recv(len(_GO)) == _GO:
             work()
             code = 0

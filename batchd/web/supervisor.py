@@ -25,6 +25,7 @@ from datetime import timedelta
 from batchd.clock import Clock
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Listen, Phase
+from batchd.signals import leave_to_parent
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
 from batchd.web.pulse import Beat, Pulse
@@ -156,7 +157,7 @@ class Supervisor:
         code = 1
         try:
             close_all_but(ends.descriptors())
-            leave_signals()
+            leave_to_parent()
             self._serve(ends)
             code = 0
         finally:
@@ -240,13 +241,6 @@ class Supervisor:
             ends.questions.close()
         process.returncode = 0  # it is waited for by its pid, as the first one is
         self._adopt(process.pid)
-
-
-def leave_signals() -> None:
-    """Leave the signals that are meant for the daemon to it: a terminal's Ctrl-C reaches every process."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def close_all_but(kept: Sequence[int]) -> None:

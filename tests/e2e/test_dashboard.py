@@ -14,9 +14,10 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 from batchd.db.engine import Database
 from batchd.domain.access import Role
 from batchd.store import tokens
-from tests.support.browser import Wire, axe_source, chromium, free_port, serious_violations
+from tests.support.browser import Wire, axe_source, chromium, serious_violations
 from tests.support.daemon import Daemon, write_config
 from tests.support.databases import open_database
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -17,13 +16,8 @@ from tests.e2e.conftest import Urls
 from tests.support.app_table import opened
 from tests.support.daemon import Daemon, write_config
 from tests.support.live_server import Listener
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_an_export_is_followed_to_its_download(tmp_path: Path, urls: Urls) -> None:

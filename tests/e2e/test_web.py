@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from batchd.errors import ExitCode
 from tests.e2e.conftest import Urls
 from tests.support.daemon import Daemon, batchd, write_config
 from tests.support.launcher import PLUGIN, PROJECT
+from tests.support.ports import free_port
 from tests.support.processes import clean_environment, completed
 from tests.support.waiting import wait_until
 
@@ -31,17 +33,16 @@ _JOBS = {
 }
 _PLUGIN = {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PLUGIN}"}
 _SECRET = "a-secret-of-the-cron-caller"
+_get, _post = (functools.partial(ask, timeout=30) for ask in (httpx2.get, httpx2.post))
+"""On a machine that has other things to do, an answer may need longer than the client's own five seconds."""
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_SUCCESSOR_MEGABYTES = 66
+"""A server that took a dead one's place shares nothing with its daemon; rich and the like would be seen here."""
 
 
 def _config(folder: Path, store: str, **http: Any) -> tuple[Path, str]:
     """A config with HTTP on a free port, and where that is."""
-    listen = f"127.0.0.1:{_free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     sections = {"store": {"url": store}, "http": {"listen": listen, "cron_secret": _SECRET, **http}, "jobs": _JOBS}
     return write_config(folder, sections), f"http://{listen}"
 
@@ -85,21 +86,22 @@ def test_a_daemon_is_looked_at_and_told_over_http(tmp_path: Path, urls: Urls) ->
     config, url = _config(tmp_path, urls.store)
     with _ready(config, url) as daemon:
         mine = _token(config)
-        answer = httpx2.post(f"{url}/api/v1/jobs/asked/trigger", headers=mine, json={}).json()
+        answer = _post(f"{url}/api/v1/jobs/asked/trigger", headers=mine, json={}).json()
         shown = f"{url}{answer['url']}"
-        wait_until(lambda: httpx2.get(shown, headers=mine).json()["run"]["state"] == "succeeded", seconds=20)
-        cron = httpx2.get(f"{url}/api/cron/asked", headers={"Authorization": f"Bearer {_SECRET}"}, timeout=30)
+        wait_until(lambda: _get(shown, headers=mine).json()["run"]["state"] == "succeeded", seconds=20)
+        cron = _get(f"{url}/api/cron/asked", headers={"Authorization": f"Bearer {_SECRET}"})
         assert (cron.status_code, cron.json()["state"]) == (200, "succeeded")
         both = 'batchd_runs_total{job="asked",outcome="succeeded",trigger="manual"} 2'
 
         def counted() -> str | None:
-            text = httpx2.get(f"{url}/metrics", headers=mine).text
+            text = _get(f"{url}/metrics", headers=mine).text
             return text if both in text else None
 
         scrape = wait_until(counted, seconds=20, what=both)  # the server asks the daemon once a second
         assert scrape
         assert int(re.search(r'batchd_runs_total{job="tick",outcome="succeeded",trigger="schedule"} (\d+)', scrape)[1])  # type: ignore[index]
-        assert f"process_start_time_seconds {int(time.time()) // 10_000}" in scrape
+        started = float(re.search(r"^process_start_time_seconds (\S+)", scrape, re.MULTILINE)[1])  # type: ignore[index]
+        assert 0 < time.time() - started < 600
 
         first = _server_of(daemon)
         os.kill(first, signal.SIGKILL)
@@ -107,12 +109,11 @@ def test_a_daemon_is_looked_at_and_told_over_http(tmp_path: Path, urls: Urls) ->
         wait_until(lambda: _answers(url), seconds=30, what="a new server")
         second = _server_of(daemon)
         assert second != first
-        assert httpx2.get(f"{url}/api/v1/whoami", headers=mine).json()["name"] == "my-operator"
+        assert _memory_megabytes(second) < _SUCCESSOR_MEGABYTES
+        assert _get(f"{url}/api/v1/whoami", headers=mine).json()["name"] == "my-operator"
         assert _SECRET not in Path(f"/proc/{second}/cmdline").read_text() + Path(f"/proc/{second}/environ").read_text()
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):
-            began = time.monotonic()
-            assert daemon.stop() == ExitCode.OK
-            assert time.monotonic() - began < 6
+            assert daemon.stop(seconds=15) == ExitCode.OK
         assert _is_gone(second)
         assert _SECRET not in daemon.output
 
@@ -141,7 +142,7 @@ def test_a_server_ends_with_its_daemon(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         server = _server_of(daemon)
         os.kill(daemon.pid, signal.SIGKILL)
-        wait_until(lambda: _is_gone(server), seconds=5)
+        wait_until(lambda: _is_gone(server), seconds=20)
     with Daemon(config) as daemon:
         daemon.ready()
         assert daemon.stop() == ExitCode.OK
@@ -171,7 +172,7 @@ def test_a_socket_of_systemd_is_taken(tmp_path: Path) -> None:
 
 def test_nobody_else_is_let_in_before_there_is_a_token(tmp_path: Path) -> None:
     """An address that other machines reach is refused, with what to do, until somebody could be told apart."""
-    config, _ = _config(tmp_path, f"sqlite:///{tmp_path}/batchd.db", listen=f"0.0.0.0:{_free_port()}")
+    config, _ = _config(tmp_path, f"sqlite:///{tmp_path}/batchd.db", listen=f"0.0.0.0:{free_port()}")
     refused = batchd(config, "run")
     assert refused.returncode == ExitCode.CONFIG_INVALID
     assert "batchd token create" in refused.stderr
@@ -191,13 +192,12 @@ def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 def test_an_idle_daemon_and_its_server_are_small(tmp_path: Path) -> None:
-    """Together under 100 MB, of which shared pages count once; a start that makes its tables keeps a few more."""
+    """Together under 100 MB, of which shared pages count once, also after a start that has made its tables."""
     config, url = _config(tmp_path, f"sqlite:///{tmp_path}/batchd.db")
-    assert batchd(config, "migrate").returncode == ExitCode.OK
     with _ready(config, url, fresh=True) as daemon:
         mine = _token(config)
         for path in ("/api/v1/jobs", "/api/v1/runs", "/metrics"):
-            assert httpx2.get(f"{url}{path}", headers=mine).status_code == 200
+            assert _get(f"{url}{path}", headers=mine).status_code == 200
         used = {pid: _memory_megabytes(pid) for pid in (daemon.pid, _server_of(daemon))}
         assert sum(used.values()) < 100, used
 

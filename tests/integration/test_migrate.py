@@ -13,6 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
 
+from batchd.config.load import Config, load_config
+from batchd.config.param_names import register_names
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
 from batchd.errors import ExitCode, SchemaMismatch
@@ -21,8 +23,10 @@ from batchd.store import meta as facts
 from batchd.store.all_tables import all_tables
 from batchd.store.claims import ClaimRequest, claim
 from batchd.store.enqueue import NewRun, enqueue_in
+from batchd.store.known_names import known_names
 from batchd.store.migrate import check_version, migrate, migration_sql
 from batchd.store.schema import SCHEMA_VERSION, meta
+from tests.support.daemon import write_config
 from tests.support.databases import open_database
 
 
@@ -152,26 +156,38 @@ def test_the_printed_sql_makes_the_same_store(tmp_path: Path) -> None:
 
 
 class _Errand:
-    """A migration in another process that ends as the test says."""
+    """The first work of another process, which ends as the test says."""
 
-    def __init__(self, database: Database, *, ends_well: bool) -> None:
+    def __init__(self, database: Database, config: Config, *, ends_well: bool) -> None:
         self._database = database
+        self._config = config
         self._ends_well = ends_well
         self.calls: list[str] = []
 
     def done(self) -> bool:
         self.calls.append("done")
-        return self._ends_well and migrate(self._database)
+        if self._ends_well:
+            migrate(self._database)
+            register_names(self._database, self._config.kinds, ["default"])
+        return self._ends_well
 
     def drop(self) -> None:
         self.calls.append("drop")
 
 
 @pytest.mark.parametrize("ends_well", [True, False])
-def test_an_errand_migrates_when_there_is_something_to_do_and_is_let_go(database: Database, *, ends_well: bool) -> None:
-    """What it does not bring to a good end is done here."""
-    errand, needless = _Errand(database, ends_well=ends_well), _Errand(database, ends_well=True)
-    assert bring_up_to_date(database, errand)
+def test_an_errand_does_what_there_is_to_do_and_is_let_go(
+    database: Database, tmp_path: Path, *, ends_well: bool
+) -> None:
+    """Tables, and the names of kinds; a migration that it does not bring to a good end is done here."""
+    config = load_config(write_config(tmp_path, {"jobs": {}}), {})
+    errand = _Errand(database, config, ends_well=ends_well)
+    assert bring_up_to_date(database, config, errand)
     check_version(database)
-    assert not bring_up_to_date(database, needless)
+    with database.reading() as connection:
+        assert bool(known_names(connection, []).kinds) == ends_well
+    names_only, needless = _Errand(database, config, ends_well=True), _Errand(database, config, ends_well=True)
+    assert not bring_up_to_date(database, config, names_only)
+    assert not bring_up_to_date(database, config, needless)
     assert (errand.calls, needless.calls) == (["done", "drop"], ["drop"])
+    assert names_only.calls == (["drop"] if ends_well else ["done", "drop"])
