@@ -326,16 +326,20 @@ class Daemon:
     def _serve(self) -> ExitCode:
         while not self._stop.wait(_LOOK_EVERY.total_seconds()):
             self._beat(Phase.SERVING)
-            parts: tuple[Part, ...] = (
-                *(self._engine, self._scheduler, self._listening, self._alerting, self._control),
-                *self._side_loops(),
-            )
-            dead = [part.name for part in parts if not part.is_alive]
+            # Twice: between the two steps of one look a reload may have put another part in the place of one.
+            dead = self._dead_parts() and self._dead_parts()
             if dead:
                 log.critical("service.failed", reason=f"died: {', '.join(dead)}", exit_code=int(ExitCode.INTERNAL))
                 return ExitCode.INTERNAL
             self._announcer.look()
         return ExitCode.OK
+
+    def _dead_parts(self) -> list[str]:
+        parts: tuple[Part, ...] = (
+            *(self._engine, self._scheduler, self._listening, self._alerting, self._control),
+            *self._side_loops(),
+        )
+        return [part.name for part in parts if not part.is_alive]
 
     def _shut_down(self, code: ExitCode) -> None:
         """Stop in reverse order. Nothing is planned or claimed from the first lines on."""

@@ -79,8 +79,8 @@ class Engine:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every loop and every thread of the engine runs."""
-        return self._threads.are_alive and all(loop.is_alive for loop in self._loops())
+        """Whether every loop and every thread of the engine runs that was not told to end, as a reload does."""
+        return self._threads.are_alive and all(loop.is_alive or loop.is_stopping for loop in self._loops())
 
     @property
     def slots(self) -> dict[str, int]:
@@ -223,14 +223,14 @@ class Engine:
         gone = {name: each for name, each in before.databases.items() if after.databases.get(name) is not each}
         new = {name: each for name, each in after.databases.items() if before.databases.get(name) is not each}
         current = dict(self._sweepers)
-        for name, database in gone.items():
-            retired = current.pop(name)
-            self._retired.append(retired)
-            retired.retire(functools.partial(is_unused, database, self._in_hand))
+        leaving = {current.pop(name): database for name, database in gone.items()}
         for name, database in new.items():
             current[name] = self._sweeper(database)
             current[name].start()
         self._sweepers = current  # in one step: other threads go through it
+        self._retired += leaving
+        for sweeper, database in leaving.items():  # they may end at once, and are not missed any more
+            sweeper.retire(functools.partial(is_unused, database, self._in_hand))
 
     def _is_behind(self, definitions: Mapping[str, str], job: str) -> bool:
         """Return whether the store has the job as another config has it; so it may be when the store is away."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select
@@ -13,6 +14,8 @@ from batchd.engine.sweeper import Sweeper
 from batchd.store import checkpoints
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.job_schema import checkpoints as table
+from tests.support.databases import open_database
+from tests.support.engine_room import engine_config, engine_room
 from tests.support.store_rows import add_run, add_schedule, make_tables
 from tests.support.waiting import wait_until
 
@@ -74,3 +77,24 @@ def test_what_is_handed_in_is_removed_soon(store: Database) -> None:
     sweeper.forget(CheckpointKey(MINE, done, 1))
     wait_until(lambda: checkpointed(store) == {(MINE, taken_over)}, what="one checkpoint")
     assert sweeper.stop(clock.monotonic() + 5)
+
+
+def test_an_engine_is_alive_while_a_reload_changes_its_databases(
+    store: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old pool's sweeper ends at once: a daemon that took it for dead would stop, as it did now and then."""
+    before, after = (open_database(database_url, name="app") for _ in range(2))
+    seen: list[bool] = []
+    retire = Sweeper.retire
+
+    def retire_and_look(self: Sweeper, is_unused: Callable[[], bool]) -> None:
+        retire(self, is_unused)
+        wait_until(lambda: not self.is_alive, seconds=20)
+        seen.append(engine.is_alive)
+
+    monkeypatch.setattr(Sweeper, "retire", retire_and_look)
+    with engine_room(store, {}, databases={"app": before}) as engine:
+        engine.reconfigure(engine._settings, engine_config({}, {"app": after}), lambda: None)
+        assert seen == [True]
+        assert engine.is_alive
+    after.close()

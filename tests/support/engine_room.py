@@ -34,6 +34,18 @@ def kind_of(name: str, run: Callable[[JobContext], Any]) -> Kind[Any]:
     return Kind(name, "For a test.", AnyParams, lambda _params, context: run(context), "", lambda _params: ())
 
 
+def engine_config(
+    kinds: Mapping[str, Callable[[JobContext], Any] | Kind[Any]], databases: Mapping[str, Database] | None = None
+) -> EngineConfig:
+    """Return what an engine knows of a config that has these."""
+    return EngineConfig(
+        kinds={name: run if isinstance(run, Kind) else kind_of(name, run) for name, run in kinds.items()},
+        databases=databases or {},
+        resolve_params=lambda _job, params: params,
+        mask=lambda value: value,
+    )
+
+
 @contextlib.contextmanager
 def engine_room(
     store: Database,
@@ -57,12 +69,7 @@ def engine_room(
             reap_every=timedelta(seconds=0.5),
             shutdown_grace=timedelta(seconds=grace_seconds),
         ),
-        config=EngineConfig(
-            kinds={name: run if isinstance(run, Kind) else kind_of(name, run) for name, run in kinds.items()},
-            databases=databases or {},
-            resolve_params=lambda _job, params: params,
-            mask=lambda value: value,
-        ),
+        config=engine_config(kinds, databases),
         worker=workers.this_process(),
         clock=clock,
     )
