@@ -45,6 +45,9 @@ _AT_TIME = re.compile(r"every\s+(.+?)\s+at\s+(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _EXAMPLES = 'for example "*/5 * * * *", "@daily", "every 5m", "every monday at 18:30" or "at 2027-01-01T00:00"'
 _SECOND = timedelta(seconds=1)
 _MOST_KNOWN = 16
+_OF_ONE = re.compile(r"(?<![\w-])(\w+)-\1/\d+")
+"""`1-1/2` has one number, as cron reads it; CronSim takes it for `1/2`, which goes on to the field's end."""
+
 _LONGEST_GAP = timedelta(days=2)
 """More than any zone has ever skipped: a day, where the date line moved."""
 
@@ -117,6 +120,7 @@ class CronRule(Rule):
     """Cron fields in a time zone, every `every_days`-th day of those that match (1: all)."""
 
     def __init__(self, fields: str, zone: tzinfo, *, every_days: int = 1) -> None:
+        fields = _OF_ONE.sub(r"\1", fields)
         parts = fields.split()
         minute, hour = parts[-5], parts[-4]
         self._fields = fields
