@@ -111,7 +111,7 @@ _FIXED = {"backoff": job().retry.backoff, "delay": timedelta(seconds=5), "max_de
 
 
 def test_statements_sent_straight_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger is the same to the microsecond when SQLAlchemy sends every statement, retries and overlaps included."""
+    """The ledger is the same to the microsecond when SQLAlchemy sends every statement, with retries and overlaps."""
     slow = job("slow", schedule="every 10m", overlap=Overlap.SKIP, timeout=None)
     workload = DrawnWorkload(1, usual=parse_lengths("1m..30m"), usually_failing=0.3)
     scenario = _scenario(slow, job("b", schedule="*/15 * * * *"), hours=4, workload=workload)
