@@ -15,6 +15,7 @@ in the minute only (`*/10 2 * * *`) follows real time, and if the gap swallows i
 from __future__ import annotations
 
 import abc
+import copy
 import functools
 import re
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ class CronRule(Rule):
         fields = _OF_ONE.sub(r"\1", fields)
         parts = fields.split()
         minute, hour = parts[-5], parts[-4]
-        self._fields = fields
+        self._parsed = CronSim(fields, datetime(2000, 1, 1))  # noqa: DTZ001 (a wall clock)
         self._zone = zone
         self._every_days = every_days
         self._hour_is_free = hour.startswith("*")
@@ -203,7 +204,9 @@ class CronRule(Rule):
 
     def _walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the naive wall clock times that match the fields, after `wall`."""
-        for match in CronSim(self._fields, wall.replace(microsecond=0)):
+        walk = copy.copy(self._parsed)  # to parse the fields takes longer than the walk
+        walk.dt = wall.replace(microsecond=0)
+        for match in walk:
             if self._every_days == 1 or match.toordinal() % self._every_days == 0:
                 yield match
 
