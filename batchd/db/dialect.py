@@ -14,6 +14,8 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
+from batchd.db.composed import Composed
+
 
 class Topic(enum.StrEnum):
     """What a store write may wake in this process and in others."""
@@ -56,9 +58,10 @@ class DatabaseSettings:
 
 
 class Dialect(Protocol):
-    """The differences. Implementations hold no state; any thread may call them."""
+    """The differences. Implementations hold no state but statements; any thread may call them."""
 
     name: str
+    composed: Composed
 
     def create_engine(self, settings: DatabaseSettings) -> Engine:
         """Return an engine whose connections have the settings' timeouts and answer in UTC; connects lazily."""
@@ -94,6 +97,13 @@ class Dialect(Protocol):
 
     def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Return the condition that the column has one of the values: one statement, however many they are."""
+        ...
+
+    def is_given(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Return the condition that the column, of text or of numbers, has one of the values in the parameter: a list.
+
+        As `is_among`, for statements that are put together once.
+        """
         ...
 
     def insert_all(

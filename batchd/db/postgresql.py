@@ -22,6 +22,7 @@ from sqlalchemy import (
     Engine,
     Table,
     any_,
+    bindparam,
     case,
     cast,
     func,
@@ -34,6 +35,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, Insert, inse
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from batchd.db.composed import Composed
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
 from batchd.db.postgresql_session import set_sessions
 
@@ -80,6 +82,9 @@ class PostgresDialect:
     """See `batchd.db.dialect.Dialect`."""
 
     name = "postgresql"
+
+    def __init__(self) -> None:
+        self.composed = Composed()
 
     def create_engine(self, settings: DatabaseSettings) -> Engine:
         """Return an engine on psycopg 3; a plain `postgresql://` URL means the same driver."""
@@ -156,6 +161,10 @@ class PostgresDialect:
     def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Return `= ANY` of an array, whose text the driver need not read anew for each number of values."""
         return column == any_(literal(list(values), ARRAY(column.type)))
+
+    def is_given(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Return `= ANY` of an array."""
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
 
     def insert_all(
         self,

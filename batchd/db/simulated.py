@@ -11,12 +11,24 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Engine, StaticPool, String, cast, func, literal, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    StaticPool,
+    String,
+    bindparam,
+    cast,
+    func,
+    literal,
+    type_coerce,
+)
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
 
 from batchd.db.dialect import DatabaseSettings, Dialect, Topic
 from batchd.db.engine import Database, Interrupts
+from batchd.db.straight import Straight
 from batchd.db.types import UtcTimestamp
 from batchd.errors import DatabaseUnavailable
 
@@ -59,22 +71,37 @@ class SimulatedDatabase(Database):
     def __init__(self, settings: DatabaseSettings, dialect: Dialect, weather: Weather) -> None:
         super().__init__(settings, dialect)
         self._weather = weather
+        self._straight = Straight(self.engine, dialect.composed) if dialect.name == "sqlite" else None
 
     @contextlib.contextmanager
     def reading(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
         """See `Database`."""
         self._refuse_if_away()
-        with super().reading(interrupts) as connection:
-            yield connection
+        if self._straight is None:
+            with super().reading(interrupts) as connection:
+                yield connection
+        else:
+            with self.translating(), self._straight.reading() as connection:
+                yield connection
 
     @contextlib.contextmanager
     def writing(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
         """See `Database`; the commit may happen and yet raise."""
         self._refuse_if_away()
-        with super().writing(interrupts) as connection:
-            yield connection
+        if self._straight is None:
+            with super().writing(interrupts) as connection:
+                yield connection
+        else:
+            with self.translating(), self._straight.writing() as connection:
+                yield connection
         if self._weather.loses_answer():
             raise DatabaseUnavailable(f"database {self.name!r}: the answer to the commit got lost")
+
+    def close(self) -> None:
+        """See `Database`."""
+        if self._straight is not None:
+            self._straight.close()
+        super().close()
 
     def _refuse_if_away(self) -> None:
         if self._weather.is_away():
@@ -92,6 +119,11 @@ def on_server(settings: DatabaseSettings, now: Now, hear: Hear, weather: Weather
     return SimulatedDatabase(settings, _postgresql_under(now, hear), weather or Fair())
 
 
+def _asked(now: Now) -> ColumnElement[datetime]:
+    """Return what is asked anew each time that its statement is executed."""
+    return bindparam(None, callable_=now, type_=UtcTimestamp(), unique=True)
+
+
 def _sqlite_under(now: Now, hear: Hear) -> Dialect:
     from batchd.db.sqlite import SqliteDialect  # noqa: PLC0415 (only the driver in use is imported)
 
@@ -105,7 +137,9 @@ def _sqlite_under(now: Now, hear: Hear) -> Dialect:
 
             @sqlalchemy_event.listens_for(engine, "begin")
             def _begin(connection: Connection) -> None:
-                connection.exec_driver_sql("BEGIN")
+                driver: Any = connection.connection.driver_connection
+                if not driver.in_transaction:
+                    connection.exec_driver_sql("BEGIN")
 
             return engine
 
@@ -114,7 +148,7 @@ def _sqlite_under(now: Now, hear: Hear) -> Dialect:
             yield
 
         def now(self) -> ColumnElement[datetime]:
-            return literal(now(), UtcTimestamp())
+            return _asked(now)
 
         def now_plus(self, seconds: float | ColumnElement[Any]) -> ColumnElement[datetime]:
             if not isinstance(seconds, ColumnElement):
@@ -143,12 +177,13 @@ def _postgresql_under(now: Now, hear: Hear) -> Dialect:
             return engine
 
         def now(self) -> ColumnElement[datetime]:
-            return literal(now(), UtcTimestamp())
+            return _asked(now)
 
         def now_plus(self, seconds: float | ColumnElement[Any]) -> ColumnElement[datetime]:
             if not isinstance(seconds, ColumnElement):
                 return literal(now() + timedelta(seconds=seconds), UtcTimestamp())
-            return type_coerce(self.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds), UtcTimestamp())
+            later = self.now().op("+")(func.make_interval(0, 0, 0, 0, 0, 0, seconds))
+            return type_coerce(later, UtcTimestamp())
 
         def notify(self, connection: Connection, topics: Iterable[Topic]) -> None:  # noqa: ARG002
             hear(frozenset(topics))

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     Column,
     ColumnElement,
     Connection,
@@ -30,7 +31,6 @@ from sqlalchemy import (
     literal,
     select,
     type_coerce,
-    update,
 )
 from sqlalchemy import create_engine as sqlalchemy_engine
 from sqlalchemy import event as sqlalchemy_event
@@ -40,7 +40,9 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from batchd.clock import SystemClock
+from batchd.db.composed import Composed
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
+from batchd.db.sqlite_writes import changed_rows, new_rows, stamped_rows
 from batchd.db.types import UtcTimestamp
 
 _BUSY_TIMEOUT = timedelta(seconds=5)
@@ -58,6 +60,9 @@ class SqliteDialect:
     """See `batchd.db.dialect.Dialect`."""
 
     name = "sqlite"
+
+    def __init__(self) -> None:
+        self.composed = Composed()
 
     def create_engine(self, settings: DatabaseSettings) -> Engine:
         """Return an engine on a file in WAL mode with foreign keys on; `lock_timeout` is SQLite's busy timeout."""
@@ -150,12 +155,16 @@ class SqliteDialect:
         self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
     ) -> Sequence[Any]:
         """Insert row by row, which costs little inside the process."""
-        statement = insert(table).on_conflict_do_nothing().returning(returning)
+        statement = self.composed.once(new_rows, table, returning)
         return connection.execute(statement, [dict(row) for row in rows]).scalars().all() if rows else ()
 
     def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Return an IN."""
         return column.in_(values)
+
+    def is_given(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Return an IN over a JSON array: one text of the statement, however many values."""
+        return column.in_(select(func.json_each(bindparam(name, type_=JSON())).table_valued("value").c.value))
 
     def insert_all(
         self,
@@ -167,7 +176,8 @@ class SqliteDialect:
     ) -> None:
         """Insert row by row."""
         if rows:
-            connection.execute(insert(table).values(dict.fromkeys(stamped, self.now())), [dict(row) for row in rows])
+            statement = self.composed.once(stamped_rows, self, table, tuple(stamped))
+            connection.execute(statement, [dict(row) for row in rows])
 
     def update_each(
         self,
@@ -182,11 +192,11 @@ class SqliteDialect:
         """Update row by row."""
         if not rows:
             return 0
-        bound = {name: bindparam(f"given_{name}", type_=table.c[name].type) for name in rows[0]}
-        these = [table.c[name] == bound[name] for name in key] + [table.c[name] == is_ for name, is_ in where.items()]
-        new = {name: value for name, value in bound.items() if name not in key} | dict.fromkeys(stamped, self.now())
+        statement = self.composed.once(
+            changed_rows, self, table, tuple(key), tuple(rows[0]), tuple(where.items()), tuple(stamped)
+        )
         given = [{f"given_{name}": value for name, value in row.items()} for row in rows]
-        return connection.execute(update(table).where(*these).values(new), given).rowcount
+        return connection.execute(statement, given).rowcount
 
     def follow_order(self, connection: Connection) -> None:
         """Do nothing: SQLite goes by the indexes that there are."""

@@ -15,6 +15,7 @@ in the minute only (`*/10 2 * * *`) follows real time, and if the gap swallows i
 from __future__ import annotations
 
 import abc
+import copy
 import functools
 import re
 from collections.abc import Iterator
@@ -45,6 +46,9 @@ _AT_TIME = re.compile(r"every\s+(.+?)\s+at\s+(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _EXAMPLES = 'for example "*/5 * * * *", "@daily", "every 5m", "every monday at 18:30" or "at 2027-01-01T00:00"'
 _SECOND = timedelta(seconds=1)
 _MOST_KNOWN = 16
+_OF_ONE = re.compile(r"(?<![\w-])(\w+)-\1/\d+")
+"""`1-1/2` has one number, as cron reads it; CronSim takes it for `1/2`, which goes on to the field's end."""
+
 _LONGEST_GAP = timedelta(days=2)
 """More than any zone has ever skipped: a day, where the date line moved."""
 
@@ -117,9 +121,10 @@ class CronRule(Rule):
     """Cron fields in a time zone, every `every_days`-th day of those that match (1: all)."""
 
     def __init__(self, fields: str, zone: tzinfo, *, every_days: int = 1) -> None:
+        fields = _OF_ONE.sub(r"\1", fields)
         parts = fields.split()
         minute, hour = parts[-5], parts[-4]
-        self._fields = fields
+        self._parsed = CronSim(fields, datetime(2000, 1, 1))  # noqa: DTZ001 (a wall clock)
         self._zone = zone
         self._every_days = every_days
         self._hour_is_free = hour.startswith("*")
@@ -199,7 +204,9 @@ class CronRule(Rule):
 
     def _walls_after(self, wall: datetime) -> Iterator[datetime]:
         """Yield the naive wall clock times that match the fields, after `wall`."""
-        for match in CronSim(self._fields, wall.replace(microsecond=0)):
+        walk = copy.copy(self._parsed)  # to parse the fields takes longer than the walk
+        walk.dt = wall.replace(microsecond=0)
+        for match in walk:
             if self._every_days == 1 or match.toordinal() % self._every_days == 0:
                 yield match
 

@@ -100,32 +100,40 @@ def _overlap_kept(job: JobDefinition, rows: Sequence[LedgerRun]) -> Iterable[str
     allowed = {Overlap.SKIP: 1, Overlap.QUEUE: _QUEUE_DEPTH, Overlap.ALLOW: None}[job.overlap]
     if job.kind == EXTERNAL_KIND:
         return
-    for row in rows:
+    for row, others in _each_with_unfinished(rows):
         is_skipped = row.state == RunState.SKIPPED.value
         if row.created_by not in _BY_SCHEDULE or (row.state == RunState.MISSED.value and row.fence == 0):
             continue
-        before = sum(
-            other.id < row.id
-            and other.created_at < row.created_at
-            and (other.finished_at is None or other.finished_at > row.created_at + _TICK)
-            for other in rows
-            if other.state != RunState.SKIPPED.value
-        )
-        surely = sum(
-            other.id < row.id
-            and other.created_at < row.created_at
-            and (other.finished_at is None or other.finished_at >= row.created_at - _TICK)
-            for other in rows
-            if other.state != RunState.SKIPPED.value
-        )
+        earlier = [other for other in others if other.created_at < row.created_at]
+        before = sum(each.finished_at is None or each.finished_at > row.created_at + _TICK for each in earlier)
+        surely = sum(each.finished_at is None or each.finished_at >= row.created_at - _TICK for each in earlier)
         if is_skipped and (allowed is None or surely < allowed):
             yield f"{job.name}: run {row.id} was skipped while {surely} were unfinished ({job.overlap.value})"
         elif not is_skipped and allowed is not None and before >= allowed:
             yield f"{job.name}: run {row.id} was queued while {before} were unfinished ({job.overlap.value})"
 
 
+def _each_with_unfinished(rows: Sequence[LedgerRun]) -> Iterable[tuple[LedgerRun, list[LedgerRun]]]:
+    """Return each row, and those before it that may have been unfinished then; what was skipped never was."""
+    ordered = sorted(rows, key=lambda row: row.id)
+    # The store's clock may have been stepped back: what has ended before a row may not have before a later one.
+    earliest = list(itertools.accumulate((row.created_at for row in reversed(ordered)), min))[::-1]
+    unfinished: list[LedgerRun] = []
+    for row, moment in zip(ordered, earliest, strict=True):
+        unfinished = [each for each in unfinished if each.finished_at is None or each.finished_at >= moment - _TICK]
+        yield row, unfinished
+        if row.state != RunState.SKIPPED.value:
+            unfinished.append(row)
+
+
 def _catch_up_kept(job: JobDefinition, rows: Sequence[LedgerRun], error: timedelta) -> Iterable[str]:
-    """Say what ran too late, and what was given up although it was not too late."""
+    """Say what ran too late, and what was given up although it was not too late.
+
+    A start of the daemon has one fire, which is queued once the store is there, however late; only its start deadline
+    counts.
+    """
+    if job.schedule is not None and parse_schedule(job.schedule, job.timezone).is_reboot:
+        return
     policy, deadline = job.catch_up, job.start_deadline
     if policy.mode is CatchUp.SKIP and deadline is None:
         deadline = SKIP_DEADLINE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,12 +11,14 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Double,
     Insert,
     Integer,
     Row,
     Select,
     String,
     and_,
+    bindparam,
     cast,
     false,
     func,
@@ -31,14 +32,16 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from batchd.db.dialect import Dialect
 from batchd.db.engine import Database, driver_message
 from batchd.db.storable import storable_text
 from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, in_turn
 from batchd.domain.run import CreatedBy, Reason, RunState
 from batchd.store import outbox
-from batchd.store.limits import Limits, is_anything_parked
+from batchd.store.limits import Limits, first_parked
 from batchd.store.schema import attempts, runs
+from batchd.store.states import is_state
 
 _UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, DataError)
 """What a row that somebody edited by hand can raise when it is read, or counted on beyond what its column holds."""
@@ -162,12 +165,9 @@ def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ..
         except IntegrityError:
             continue  # another daemon was faster
         except _UNREADABLE as error:
-            _quarantine(store, run_id, f"the row cannot be read: {_said(error)}")
+            said = driver_message(error) if isinstance(error, DataError) else error
+            _quarantine(store, run_id, f"the row cannot be read: {said}")
     return tuple(claimed)
-
-
-def _said(error: Exception) -> str:
-    return driver_message(error) if isinstance(error, DataError) else str(error)
 
 
 def _quarantine(store: Database, run_id: int, why: str) -> None:
@@ -184,11 +184,8 @@ def _quarantine(store: Database, run_id: int, why: str) -> None:
             .returning(runs.c.schedule_id)
         ).one_or_none()
         if changed is not None:
-            facts: JsonObject = {
-                "state": RunState.QUARANTINED.value,
-                "reason": Reason.NOT_UNDERSTOOD.value,
-                "error": why,
-            }
+            state, reason = RunState.QUARANTINED.value, Reason.NOT_UNDERSTOOD.value
+            facts: JsonObject = {"state": state, "reason": reason, "error": why}
             outbox.add(connection, store, "run.quarantined", run_id, changed.schedule_id, facts)
 
 
@@ -210,7 +207,7 @@ def _choose(
     for queue in waiting:
         most = min(request.limit, room.get(queue, request.limit))
         if most:
-            found.extend(connection.execute(_best_of(store, queue, only).limit(most)))
+            found.extend(connection.execute(*_best(store, queue, most, only)))
     ordered = in_turn(
         found,
         request.rules,
@@ -226,21 +223,28 @@ def _choose(
     return admitted.chosen, bool(admitted.blocked)
 
 
+def _best(store: Database, queue: str, most: int, only: int | None) -> tuple[Select[Any], dict[str, Any]]:
+    if only is None:
+        return store.dialect.composed.once(_best_of_a_queue, store.dialect), {"in_queue": queue, "most": most}
+    return _best_of(store, queue, only).limit(most), {}
+
+
 def _best_of(store: Database, queue: str, only: int | None = None) -> Select[Any]:
-    return _in_order().where(
-        runs.c.queue == queue,
-        runs.c.available_at <= store.dialect.now(),
-        *([runs.c.id == only] if only is not None else []),
-    )
+    this_one = [] if only is None else [runs.c.id == only]
+    return _in_order().where(runs.c.queue == queue, runs.c.available_at <= store.dialect.now(), *this_one)
 
 
-@functools.cache  # to put it together takes as long as to ask
+def _best_of_a_queue(dialect: Dialect) -> Select[Any]:
+    best = _in_order().where(runs.c.queue == bindparam("in_queue"), runs.c.available_at <= dialect.now())
+    return best.limit(bindparam("most", type_=Integer()))
+
+
 def _in_order() -> Select[Any]:
     busy = runs.alias("busy")
     key_is_free = or_(
         runs.c.concurrency_key.is_(None),
         ~select(literal(1))
-        .where(busy.c.concurrency_key == runs.c.concurrency_key, busy.c.state == RunState.RUNNING.value)
+        .where(busy.c.concurrency_key == runs.c.concurrency_key, is_state(RunState.RUNNING, of=busy))
         .exists(),
     )
     # As they stand, whatever somebody has made of the row: to read it must not fail here, or no run is ever claimed.
@@ -248,7 +252,7 @@ def _in_order() -> Select[Any]:
     return (
         select(runs.c.id, runs.c.queue, *order, runs.c.concurrency_key, runs.c.mutex, runs.c.limit_key)
         .where(
-            runs.c.state == RunState.QUEUED.value,
+            is_state(RunState.QUEUED),
             runs.c.waits_for.is_(None),
             key_is_free,
         )
@@ -260,66 +264,67 @@ def _in_order() -> Select[Any]:
 def _take(
     connection: Connection, store: Database, request: ClaimRequest, limits: Limits, chosen: Sequence[int]
 ) -> tuple[Claim, ...]:
-    now = store.dialect.now()
-    taken = connection.execute(
-        _update_told()
-        .where(store.dialect.is_among(runs.c.id, chosen), not_(_too_late(store)))
-        .values(
-            state=RunState.RUNNING.value,
-            reason=None,
-            attempt=runs.c.attempt + 1,
-            fence=runs.c.fence + 1,
-            worker=request.worker,
-            lease_until=store.dialect.now_plus(request.lease.total_seconds()),
-            started_at=func.coalesce(runs.c.started_at, now),
-        )
-    ).all()
+    dialect, seconds = store.dialect, request.lease.total_seconds()
+    given = {"ids": list(chosen), "by": request.worker, "lease_seconds": seconds}
+    taken = connection.execute(dialect.composed.once(_take_these, dialect), given).all()
     if len(taken) < len(chosen):
         _expire(connection, store, runs.c.id.in_(chosen))
     if not taken:
         return ()
     limits.count_starts(taken)
-    connection.execute(_begin_attempts(store, [row.id for row in taken]))
+    connection.execute(dialect.composed.once(_begin_attempts, dialect), {"ids": [row.id for row in taken]})
     outbox.add_started(connection, store, taken)
     place = {run_id: number for number, run_id in enumerate(chosen)}
     return tuple(_claim_of(row) for row in sorted(taken, key=lambda row: place[row.id]))
 
 
-@functools.cache
-def _update_told() -> ReturningUpdate[Any]:
+def _take_these(dialect: Dialect) -> ReturningUpdate[Any]:
     """Return an UPDATE that returns what a claim needs to know of its run."""
     told = (
         *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "params", "retry"),
         *("scheduled_for", "available_at", "timeout_seconds", "mutex", "limit_key", "created_by"),
     )
-    return update(runs).returning(*(runs.c[name] for name in told))
+    return (
+        update(runs)
+        .where(dialect.is_given(runs.c.id, "ids"), not_(_too_late(dialect)))
+        .values(
+            state=RunState.RUNNING.value,
+            reason=None,
+            attempt=runs.c.attempt + 1,
+            fence=runs.c.fence + 1,
+            worker=bindparam("by"),
+            lease_until=dialect.now_plus(bindparam("lease_seconds", type_=Double())),
+            started_at=func.coalesce(runs.c.started_at, dialect.now()),
+        )
+        .returning(*(runs.c[name] for name in told))
+    )
 
 
-def _begin_attempts(store: Database, run_ids: Sequence[int]) -> Insert:
+def _begin_attempts(dialect: Dialect) -> Insert:
     """Return the INSERT of the attempts' rows, from those of the runs that were just claimed: nothing is sent twice."""
     columns = {
         "run_id": runs.c.id,
         "fence": runs.c.fence,
         "number": runs.c.attempt,
         "worker": runs.c.worker,
-        "started_at": store.dialect.now(),
+        "started_at": dialect.now(),
     }
-    these = select(*columns.values()).where(store.dialect.is_among(runs.c.id, run_ids))
+    these = select(*columns.values()).where(dialect.is_given(runs.c.id, "ids"))
     return insert(attempts).from_select(list(columns), these)
 
 
-def _too_late(store: Database) -> ColumnElement[bool]:
+def _too_late(dialect: Dialect) -> ColumnElement[bool]:
     return and_(
-        runs.c.state == RunState.QUEUED.value,
+        is_state(RunState.QUEUED),
         # Never NULL, so that its opposite is just that.
-        func.coalesce(runs.c.start_deadline_at < store.dialect.now(), false()),
+        func.coalesce(runs.c.start_deadline_at < dialect.now(), false()),
         runs.c.attempt == 0,
         runs.c.fence == 0,
     )
 
 
 def _late_ids(store: Database) -> Select[int]:
-    late = select(runs.c.id).where(_too_late(store)).order_by(runs.c.id)
+    late = select(runs.c.id).where(_too_late(store.dialect)).order_by(runs.c.id)
     return late.limit(_LATE_AT_ONCE).with_for_update(skip_locked=True)
 
 
@@ -327,13 +332,13 @@ def _expire(connection: Connection, store: Database, which: ColumnElement[bool])
     """Account for those of the runs whose start deadline has passed as `missed`, and return their ids."""
     missed = connection.execute(
         update(runs)
-        .where(which, _too_late(store))
+        .where(which, _too_late(store.dialect))
         .values(state=RunState.MISSED.value, reason=Reason.START_DEADLINE.value, finished_at=store.dialect.now())
         .returning(runs.c.id, runs.c.schedule_id)
     ).all()
     facts = {"state": RunState.MISSED.value, "reason": Reason.START_DEADLINE.value}
-    notices = [outbox.notice("run.missed", run_id=row.id, schedule_id=row.schedule_id, **facts) for row in missed]
-    outbox.add_all(connection, store, notices)
+    told = [outbox.notice("run.missed", run_id=row.id, schedule_id=row.schedule_id, **facts) for row in missed]
+    outbox.add_all(connection, store, told)
     return frozenset(row.id for row in missed)
 
 
@@ -377,9 +382,17 @@ def next_available_at(store: Database) -> timedelta | None:
     """
     with store.reading() as connection:
         store.dialect.follow_order(connection)
-        ready = and_(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_(None))
-        earliest = select(runs.c.available_at).where(ready).order_by(runs.c.available_at).limit(1)
-        row = connection.execute(select(earliest.scalar_subquery().label("at"), store.dialect.now().label("now"))).one()
-        if is_anything_parked(connection):
-            return timedelta(0)
+        row = connection.execute(store.dialect.composed.once(_what_waits, store.dialect)).one()
+    if row.parked is not None:
+        return timedelta(0)
     return None if row.at is None else max(row.at - row.now, timedelta(0))
+
+
+def _what_waits(dialect: Dialect) -> Select[Any]:
+    ready = and_(is_state(RunState.QUEUED), runs.c.waits_for.is_(None))
+    earliest = select(runs.c.available_at).where(ready).order_by(runs.c.available_at).limit(1)
+    return select(
+        earliest.scalar_subquery().label("at"),
+        first_parked().scalar_subquery().label("parked"),
+        dialect.now().label("now"),
+    )

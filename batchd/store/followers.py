@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from batchd.db.dialect import Dialect
 from batchd.db.engine import Database, driver_message
 from batchd.domain.follow import params_for
 from batchd.domain.run import CreatedBy
@@ -51,15 +52,16 @@ def queue_followers(connection: Connection, store: Database, succeeded: Sequence
     jobs = sorted({job for _, job, _ in succeeded if job is not None})
     if not jobs:
         return
-    rows = connection.execute(
-        select(schedules.c.id, schedules.c.then_run).where(
-            store.dialect.is_among(schedules.c.id, jobs), schedules.c.then_run.is_not(None)
-        )
-    ).all()
+    rows = connection.execute(store.dialect.composed.once(_followed, store.dialect), {"ids": jobs}).all()
     followers = {row.id: row.then_run for row in rows}
     for run_id, job, result in succeeded:
         if job is not None and job in followers:
             _queue_one(connection, store, followers[job], run_id, job, result or {})
+
+
+def _followed(dialect: Dialect) -> Select[Any]:
+    these = select(schedules.c.id, schedules.c.then_run)
+    return these.where(dialect.is_given(schedules.c.id, "ids"), schedules.c.then_run.is_not(None))
 
 
 def note_origin(connection: Connection, run_ids: Sequence[int], after_id: int) -> None:

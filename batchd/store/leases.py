@@ -83,7 +83,7 @@ def cancel_requests(store: Database, run_ids: Collection[int]) -> frozenset[int]
 def write_progress(store: Database, progress: Mapping[int, tuple[int, Progress]]) -> None:
     """Write the progress of runs (id to fence and progress) in one transaction; a stale fence writes nothing."""
     with store.writing() as connection:
-        is_wanted = outbox.wants_progress(connection)
+        is_wanted = outbox.wants_progress(connection, store)
         for run_id, (fence, reached) in sorted(progress.items()):
             written = connection.execute(
                 update(runs)

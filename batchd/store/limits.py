@@ -11,7 +11,6 @@ many of the best of them back. A name that no rule knows any more has room for a
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +34,7 @@ from batchd.db.engine import Database
 from batchd.domain.queue import NO_RULES, QueueLimits, QueueRules, Rate
 from batchd.domain.run import RunState
 from batchd.store.schema import queues, rate_starts, runs, workers
+from batchd.store.states import is_state
 
 PARK_AT_ONCE = 1_000
 _LET_BACK_AT_ONCE = 500
@@ -81,7 +81,7 @@ class Limits:
     def look(self) -> None:
         """Ask, in one statement, where runs wait: in which queues, for which limits, and which queues are paused."""
         found: dict[str, list[str]] = {}
-        for what, name in self._connection.execute(_where_runs_wait()):
+        for what, name in self._connection.execute(self._store.dialect.composed.once(_where_runs_wait)):
             found.setdefault(what, []).append(name)
         self._waiting = found.get("queue", [])
         self._waited_for = found.get("waits_for", [])
@@ -163,7 +163,7 @@ class Limits:
                 continue
             best = (
                 select(runs.c.id)
-                .where(runs.c.state == RunState.QUEUED.value, runs.c.waits_for == name)
+                .where(is_state(RunState.QUEUED), runs.c.waits_for == name)
                 .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
                 .limit(room)
                 .with_for_update(skip_locked=True)
@@ -214,7 +214,7 @@ class Limits:
     def _ask_rooms(self, names: Collection[str]) -> None:
         """Do what `_ask_room` does for very many names, in three queries."""
         self.lock()
-        is_running = runs.c.state == RunState.RUNNING.value
+        is_running = is_state(RunState.RUNNING)
         held = select(runs.c.mutex).where(is_running, runs.c.mutex.is_not(None))
         used = dict.fromkeys((_MUTEX + mutex for mutex in self._connection.execute(held).scalars()), 1)
         keyed = select(runs.c.queue, runs.c.limit_key, func.count()).where(is_running, runs.c.limit_key.is_not(None))
@@ -233,7 +233,7 @@ class Limits:
             self._room[name] = room if rate is None else min(room, rate.count - started.get(name, 0))
 
     def _running(self, *which: Any) -> int:
-        counted = select(func.count()).select_from(runs).where(runs.c.state == RunState.RUNNING.value, *which)
+        counted = select(func.count()).select_from(runs).where(is_state(RunState.RUNNING), *which)
         return int(self._connection.execute(counted).scalar_one())
 
     def _rate_room(self, name: str, rate: Rate) -> int:
@@ -243,9 +243,8 @@ class Limits:
         return rate.count - int(self._connection.execute(began).scalar_one())
 
 
-@functools.cache  # each claim asks, and to put it together takes as long as to ask
 def _where_runs_wait() -> CompoundSelect[Any]:
-    queued = runs.c.state == RunState.QUEUED.value
+    queued = is_state(RunState.QUEUED)
     return union_all(
         _each(runs.c.queue, and_(queued, runs.c.waits_for.is_(None))),
         _each(runs.c.waits_for, and_(queued, runs.c.waits_for.is_not(None))),
@@ -304,7 +303,7 @@ def _was_used_up(connection: Connection, store: Database, queue: str, count: int
     return int(connection.execute(started).scalar_one()) >= count
 
 
-def is_anything_parked(connection: Connection) -> bool:
-    """Return whether a run waits for a limit."""
-    parked = select(runs.c.id).where(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_not(None)).limit(1)
-    return connection.execute(parked).first() is not None
+def first_parked() -> Select[Any]:
+    """Return the statement that says whether a run waits for a limit: a row, or none."""
+    is_parked = and_(is_state(RunState.QUEUED), runs.c.waits_for.is_not(None))
+    return select(runs.c.id).where(is_parked).limit(1)

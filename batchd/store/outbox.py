@@ -6,7 +6,6 @@ Rows may appear out of the order of their ids, so `Reader` goes no further than 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,7 +63,7 @@ def add_started(connection: Connection, database: Database, claimed: Sequence[An
 
     `claimed` are rows with id, schedule_id, kind, queue and attempt.
     """
-    if claimed and _is_wanted(connection, "wants_started"):
+    if claimed and _is_wanted(connection, database, "wants_started"):
         started = [
             notice(
                 "run.started",
@@ -81,9 +80,9 @@ def add_started(connection: Connection, database: Database, claimed: Sequence[An
         add_all(connection, database, started)
 
 
-def wants_progress(connection: Connection) -> bool:
+def wants_progress(connection: Connection, database: Database) -> bool:
     """Return whether a listener wants to know of progress."""
-    return _is_wanted(connection, "wants_progressed")
+    return _is_wanted(connection, database, "wants_progressed")
 
 
 def newest_id(connection: Connection) -> int:
@@ -123,10 +122,9 @@ class Reader:
         return self._horizon.settled
 
 
-def _is_wanted(connection: Connection, wish: str) -> bool:
-    return connection.execute(_listener_with(wish)).first() is not None
+def _is_wanted(connection: Connection, database: Database, wish: str) -> bool:
+    return connection.execute(database.dialect.composed.once(_listener_with, wish)).first() is not None
 
 
-@functools.cache  # each claim asks
 def _listener_with(wish: str) -> Select[Any]:
     return select(listeners.c.name).where(listeners.c[wish]).limit(1)

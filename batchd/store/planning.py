@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from batchd.db.dialect import Topic
+from batchd.db.dialect import Dialect, Topic
 from batchd.db.engine import Database, driver_message
+from batchd.db.types import UtcTimestamp
 from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
 from batchd.domain.job import CatchUp, CatchUpPolicy, JsonObject, Overlap
 from batchd.domain.queue import resolved_key
@@ -24,6 +25,7 @@ from batchd.domain.run import UNFINISHED, CreatedBy, Reason, RunState
 from batchd.domain.schedule import ScheduleError, fire_delay, parse_schedule
 from batchd.store import outbox
 from batchd.store.schema import runs, schedules
+from batchd.store.states import is_state
 
 BATCH = 1_000
 """The most schedules that one transaction plans."""
@@ -84,18 +86,16 @@ class _Batch:
 
 def due_schedule_ids(database: Database, now: datetime) -> tuple[str, ...]:
     """Return the schedules whose `next_run_at` has come, the longest due first."""
-    statement = select(schedules.c.id).where(_plannable(), schedules.c.next_run_at <= now)
+    statement = database.dialect.composed.once(_due)
     with database.reading() as connection:
-        return tuple(connection.execute(statement.order_by(schedules.c.next_run_at)).scalars())
+        return tuple(connection.execute(statement, {"now": now}).scalars())
 
 
 def next_fire(database: Database) -> NextFire | None:
     """Return which schedule is due next, and when; None when none ever will be."""
-    statement = select(schedules.c.id, schedules.c.next_run_at).where(
-        _plannable(), schedules.c.next_run_at.is_not(None)
-    )
+    statement = database.dialect.composed.once(_next)
     with database.reading() as connection:
-        row = connection.execute(statement.order_by(schedules.c.next_run_at).limit(1)).one_or_none()
+        row = connection.execute(statement).one_or_none()
     return None if row is None else NextFire(row.id, row.next_run_at)
 
 
@@ -104,13 +104,9 @@ def add_due(database: Database, ids: Sequence[str], now: datetime) -> Planned:
 
     `ids` are at most BATCH. A schedule that cannot be planned gets `error` and no `next_run_at`, and stops no other.
     """
-    statement = (
-        select(schedules)
-        .where(database.dialect.is_among(schedules.c.id, ids), _plannable(), schedules.c.next_run_at <= now)
-        .with_for_update(skip_locked=True)
-    )
+    statement = database.dialect.composed.once(_these_if_due, database.dialect)
     with database.writing() as connection:
-        rows = connection.execute(statement).all()
+        rows = connection.execute(statement, {"ids": list(ids), "now": now}).all()
         batch = _new_batch(connection, database, rows, now)
         for row in rows:
             _plan(batch, row)
@@ -152,15 +148,43 @@ def _plannable() -> ColumnElement[bool]:
 
 
 def _new_batch(connection: Connection, database: Database, rows: Sequence[Row[Any]], now: datetime) -> _Batch:
-    states = [state.value for state in sorted(UNFINISHED)]
-    counted = connection.execute(
+    dialect = database.dialect
+    counted = connection.execute(dialect.composed.once(_unfinished_of, dialect), {"ids": [row.id for row in rows]})
+    unfinished: dict[str, int] = {row[0]: row[1] for row in counted}
+    store_now = connection.execute(dialect.composed.once(_store_now, dialect)).scalar_one()
+    return _Batch(now, store_now, unfinished)
+
+
+def _due() -> Select[Any]:
+    return (
+        select(schedules.c.id)
+        .where(_plannable(), schedules.c.next_run_at <= bindparam("now", type_=UtcTimestamp()))
+        .order_by(schedules.c.next_run_at)
+    )
+
+
+def _next() -> Select[Any]:
+    coming = select(schedules.c.id, schedules.c.next_run_at).where(_plannable(), schedules.c.next_run_at.is_not(None))
+    return coming.order_by(schedules.c.next_run_at).limit(1)
+
+
+def _these_if_due(dialect: Dialect) -> Select[Any]:
+    is_due = schedules.c.next_run_at <= bindparam("now", type_=UtcTimestamp())
+    these = select(schedules).where(dialect.is_given(schedules.c.id, "ids"), _plannable(), is_due)
+    return these.with_for_update(skip_locked=True)
+
+
+def _unfinished_of(dialect: Dialect) -> Select[Any]:
+    is_unfinished = is_state(*sorted(UNFINISHED))
+    return (
         select(runs.c.schedule_id, func.count())
-        .where(database.dialect.is_among(runs.c.schedule_id, [row.id for row in rows]), runs.c.state.in_(states))
+        .where(dialect.is_given(runs.c.schedule_id, "ids"), is_unfinished)
         .group_by(runs.c.schedule_id)
     )
-    unfinished: dict[str, int] = {schedule_id: count for schedule_id, count in counted}  # noqa: C416 (Row is no pair)
-    store_now = connection.execute(select(database.dialect.now())).scalar_one()
-    return _Batch(now, store_now, unfinished)
+
+
+def _store_now(dialect: Dialect) -> Select[Any]:
+    return select(dialect.now())
 
 
 def _plan(batch: _Batch, row: Row[Any]) -> None:

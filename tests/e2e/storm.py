@@ -187,5 +187,17 @@ def outage_storm(place: Battlefield, server: PostgresServer, *, outages: int, se
     return place.settle(outages)
 
 
+def pooled_storm(place: Battlefield, *, seconds: float, seed: int) -> Verdict:
+    """Let a daemon work for so long, killed once on the way; for a place whose URLs lead through a pooler."""
+    before = seconds * random.Random(seed).uniform(0.3, 0.7)
+    for part in (before, seconds - before):
+        with Daemon(place.config) as daemon:
+            daemon.ready()
+            place.add_victims()
+            time.sleep(part)
+            _still_there(daemon)
+    return place.settle(1)
+
+
 def _still_there(daemon: Daemon) -> None:
     assert daemon.code is None, f"the daemon ended by itself with {daemon.code}:\n{daemon.output[-4000:]}"

@@ -9,14 +9,17 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from tests.e2e.mixed_storm import MixedField, mixed_storm
-from tests.e2e.storm import Battlefield, Verdict, kill_storm, outage_storm, pair_storm
-from tests.support.postgres import fresh_database, start_server
+from tests.e2e.storm import Battlefield, Verdict, kill_storm, outage_storm, pair_storm, pooled_storm
+from tests.support.pooler import missing_pooler, pooler_before
+from tests.support.postgres import PostgresServer, fresh_database, start_server
 
+_POOLED_SECONDS = 60.0
 _DIALECTS = ("sqlite", "postgresql", "postgresql-18")
 
 
@@ -43,7 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--outages", type=int, default=20, help="stops of the database under load (default 20)")
     parser.add_argument("--seed", type=int, default=1, help="where and when the blows fall")
     parser.add_argument("--dialect", choices=_DIALECTS, help="only this one (default: all)")
-    parser.add_argument("--only", choices=("kills", "pair", "outages", "mixed"), help="only this storm")
+    parser.add_argument("--only", choices=("kills", "pair", "pooled", "outages", "mixed"), help="only this storm")
     given = parser.parse_args()
     if given.pair_kills is None:
         given.pair_kills = max(1, given.kills // 10)
@@ -81,6 +84,7 @@ def _storms(dialect: str, arguments: argparse.Namespace) -> list[Verdict]:
         }
         if server is not None:
             storms["pair"] = lambda: pair_storm(place("pair"), kills=arguments.pair_kills, seed=seed)
+            storms["pooled"] = lambda: _pooled(server, _folder(base, "pooled"), seed)
             storms["outages"] = lambda: outage_storm(place("outages"), server, outages=arguments.outages, seed=seed)
         storms["mixed"] = lambda: mixed_storm(field("mixed"), blows=arguments.pair_kills, seed=seed)
         for name, storm in storms.items():
@@ -89,6 +93,17 @@ def _storms(dialect: str, arguments: argparse.Namespace) -> list[Verdict]:
                 verdicts.append(storm())
                 print(f"{dialect} {name} ({time.monotonic() - began:.0f} s): {verdicts[-1]}", flush=True)
     return verdicts
+
+
+def _pooled(server: PostgresServer, folder: Path, seed: int) -> Verdict:
+    """Return what comes of a daemon before whose databases a PgBouncer in transaction mode stands."""
+    missing = missing_pooler()
+    if missing is not None:
+        return Verdict(0, Counter(), 0, 0, [missing])
+    with ExitStack() as stack:
+        behind = [stack.enter_context(fresh_database(server)) for _ in range(2)]
+        urls = [stack.enter_context(pooler_before(url, "transaction")) for url in behind]
+        return pooled_storm(Battlefield(folder, *urls), seconds=_POOLED_SECONDS, seed=seed)
 
 
 def _folder(base: Path, name: str) -> Path:

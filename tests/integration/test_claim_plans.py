@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from batchd.db.engine import Database
 from batchd.domain.queue import QueueRules, Rate
 from batchd.store.claims import ClaimRequest, claim, next_available_at
 from batchd.store.migrate import migrate
+from batchd.store.planning import add_due
 from tests.support.cleaning import execute
 from tests.support.plans import plan_of, rows_read, statements
 from tests.support.store_rows import add_run, add_schedule, run_row
@@ -80,6 +81,20 @@ def test_a_flood_that_waits_for_a_mutex_or_a_key_costs_the_others_nothing(store:
     assert sorted(claimed.run_id for claimed in got) == wanted
     assert len(seen) >= 6
     check_plans(store, seen)
+
+
+def test_planning_reads_no_run_that_has_ended(store: Database) -> None:
+    """How many of a job's runs are unfinished is counted in the index of those, however many have ended."""
+    execute(store, "UPDATE batchd_runs SET state = 'succeeded', finished_at = created_at")
+    execute(store, "UPDATE batchd_schedules SET next_run_at = '2026-01-01T00:00:00.000000Z'")
+    now = datetime(2026, 10, 1, tzinfo=UTC)
+    with statements(store) as seen:
+        assert add_due(store, ["nightly"], now).schedules == 1
+    (counting,) = [(sql, given) for sql, given in seen if sql.startswith("SELECT") and "GROUP BY" in sql]
+    if store.dialect.name == "postgresql":
+        assert rows_read(store, *counting) <= 40
+    else:
+        assert "batchd_runs_unfinished" in str(plan_of(store, *counting))
 
 
 def test_the_best_runs_of_all_queues_come_first(store: Database) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError
 
+from batchd.db.simulated import in_memory
+from batchd.db.straight import Straight
 from batchd.domain.job import CatchUp, CatchUpPolicy, Overlap, RetryPolicy
 from batchd.domain.lease import LeaseTerms
 from batchd.domain.queue import QueueRules
@@ -14,6 +19,8 @@ from batchd.engine.settings import EngineSettings
 from batchd.outlook.simulation import Down, Scenario, simulate
 from batchd.outlook.summary import Summary, summarized
 from batchd.outlook.workload import DrawnWorkload, Lengths, parse_lengths
+from batchd.store.ledger import make_blank
+from batchd.store.schema import meta
 from tests.support.definitions import job
 
 _BEGIN = datetime(2026, 10, 20, tzinfo=UTC)
@@ -101,3 +108,25 @@ def test_durations_are_drawn_by_seed() -> None:
 
 
 _FIXED = {"backoff": job().retry.backoff, "delay": timedelta(seconds=5), "max_delay": timedelta(seconds=5), "jitter": 0}
+
+
+def test_statements_sent_straight_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is the same to the microsecond when SQLAlchemy sends every statement, with retries and overlaps."""
+    slow = job("slow", schedule="every 10m", overlap=Overlap.SKIP, timeout=None)
+    workload = DrawnWorkload(1, usual=parse_lengths("1m..30m"), usually_failing=0.3)
+    scenario = _scenario(slow, job("b", schedule="*/15 * * * *"), hours=4, workload=workload)
+    straight = simulate(scenario)
+    monkeypatch.setattr(Straight, "execute", Connection.execute)
+    assert simulate(scenario) == straight
+
+
+def test_what_the_driver_refuses_is_told_as_sqlalchemy_does() -> None:
+    """The claim and the planner tell a broken unique rule by it."""
+    store = in_memory(lambda: _BEGIN, lambda _topics: None)
+    with contextlib.closing(store):
+        make_blank(store, "a")
+        row = {"key": "k", "value": "v"}
+        with pytest.raises(IntegrityError), store.writing() as connection:
+            store.dialect.insert_all(connection, meta, [row, row])
+        with store.reading() as connection:
+            assert connection.execute(select(meta).where(meta.c.key == "k")).all() == []

@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         "a run is claimed although its start deadline has passed",
         "batchd.store.claims",
-        "func.coalesce(runs.c.start_deadline_at < store.dialect.now(), false())",
+        "func.coalesce(runs.c.start_deadline_at < dialect.now(), false())",
         "false()",
         2,
     ),

@@ -168,8 +168,8 @@ class Stage:
     def _meddle(self, it: Misfortune) -> None:
         """What a person does meanwhile."""
         if it.what == "queue":
+            self.world.after(it.lasting, self._resume)  # first: the pause may count, and its answer be lost
             queue_control.pause(self.store, self.trial.jobs[0].queue)
-            self.world.after(it.lasting, self._resume)
             return
         control.trigger(self.store, self.random.choice(self.trial.jobs).name, {}, created_by=CreatedBy.CLI)
         ledger = read_ledger(self.store)

@@ -7,6 +7,7 @@ has a star in front of its minute or hour; all others are fixed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -30,6 +31,8 @@ _NICKNAMES = {
 }
 _SMALL_JUMP, _LARGE_JUMP = 5, 180
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOCAL_EPOCH = _EPOCH.replace(tzinfo=None)
+_DAY = 24 * 60
 _MINUTE = timedelta(minutes=1)
 
 
@@ -43,11 +46,20 @@ class Entry:
 
     def matches(self, wall: datetime) -> bool:
         """Return whether cron starts it in this minute of the wall clock."""
-        minutes, hours, days, months, weekdays = self.fields
-        if wall.minute not in minutes or wall.hour not in hours or wall.month not in months:
-            return False
+        return wall.minute in self.fields[0] and wall.hour in self.fields[1] and self.matches_day(wall)
+
+    def matches_day(self, wall: datetime) -> bool:
+        """Return whether cron starts it at all on this day of the wall clock."""
+        _, _, days, months, weekdays = self.fields
         by_day, by_weekday = wall.day in days, wall.isoweekday() % 7 in weekdays
-        return (by_day and by_weekday) if self.has_day_star else (by_day or by_weekday)
+        return wall.month in months and ((by_day and by_weekday) if self.has_day_star else (by_day or by_weekday))
+
+    def minutes_between(self, first: int, last: int) -> Iterator[int]:
+        """Yield the local minutes from `first` to `last` in which it matches, day by day."""
+        times = [hour * 60 + minute for hour in self.fields[1] for minute in self.fields[0]]
+        for day in range(first // _DAY, last // _DAY + 1):
+            if self.matches_day(_LOCAL_EPOCH + day * _DAY * _MINUTE):
+                yield from (minute for time in times if first <= (minute := day * _DAY + time) <= last)
 
 
 def entry(text: str) -> Entry:
@@ -69,18 +81,25 @@ class Clock:
         self.moments: list[datetime] = []
         self.local: list[int] = []
         self.walls: dict[int, datetime] = {}
+        self.quiet_until: list[int] = []
         at, info = first, ZoneInfo(zone)
         while at <= last:
             wall = at.astimezone(info).replace(tzinfo=None)
-            minute = int((wall - _EPOCH.replace(tzinfo=None)) / _MINUTE)
+            minute = int((wall - _LOCAL_EPOCH) / _MINUTE)
             self.moments.append(at)
             self.local.append(minute)
             at += _MINUTE
+        end = len(self.local) - 1
+        for place in reversed(range(len(self.local))):
+            if place < len(self.local) - 1 and self.local[place + 1] != self.local[place] + 1:
+                end = place
+            self.quiet_until.append(end)
+        self.quiet_until.reverse()
 
     def wall(self, minute: int) -> datetime:
         """Return the wall clock's reading of a local minute, also of one that it skips."""
         if minute not in self.walls:
-            self.walls[minute] = _EPOCH.replace(tzinfo=None) + minute * _MINUTE
+            self.walls[minute] = _LOCAL_EPOCH + minute * _MINUTE
         return self.walls[minute]
 
     def gap_ends(self) -> set[datetime]:
@@ -92,9 +111,16 @@ class Clock:
 def fire_minutes(job: Entry, clock: Clock) -> set[datetime]:
     """Return the minutes in which cron starts the job, by its loop over the clock."""
     found: set[datetime] = set()
-    virtual = clock.local[0] - 1
-    for moment, now in zip(clock.moments, clock.local, strict=True):
+    virtual, place = clock.local[0] - 1, 0
+    while place < len(clock.moments):
+        moment, now = clock.moments[place], clock.local[place]
         jump = now - virtual
+        if jump == 1:  # and so it goes on until the clock is changed the next time
+            end = clock.quiet_until[place]
+            found.update(clock.moments[place + due - now] for due in job.minutes_between(now, clock.local[end]))
+            virtual, place = clock.local[end], end + 1
+            continue
+        place += 1
         if 0 < jump <= _SMALL_JUMP or abs(jump) >= _LARGE_JUMP:
             due = range(virtual + 1, now + 1) if jump <= _SMALL_JUMP and jump > 0 else range(now, now + 1)
             virtual = now

@@ -118,6 +118,13 @@ def test_a_swallowed_hour_with_a_free_minute_fires_once_after_the_gap() -> None:
     assert fires(rule, utc("2026-03-28T12:00"), 2) == [utc("2026-03-29T01:00"), utc("2026-03-30T00:00")]
 
 
+def test_a_step_from_a_number_to_itself_is_that_number() -> None:
+    """`1-1/2` is Monday alone, as cron reads it, not each second day from Monday on."""
+    rule = parse_schedule("5-5/10 0 * * 1-1/2", "UTC")
+    fires = list(rule.fires_between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 14, tzinfo=UTC)))
+    assert fires == [datetime(2026, 1, day, 0, 5, tzinfo=UTC) for day in (5, 12)]
+
+
 def test_every_n_days_is_the_same_after_a_restart() -> None:
     """The days are counted from a fixed one, not from the start of the daemon."""
     rule = parse_schedule("every 3 days at 09:00", BERLIN)
