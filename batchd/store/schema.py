@@ -223,11 +223,7 @@ _partial_index(
     runs.c.unique_key,
     runs.c.created_at,
 )
-_partial_index(
-    "batchd_runs_unfinished",  # planner: does the schedule have an unfinished run
-    _UNFINISHED,
-    runs.c.schedule_id,
-)
+_partial_index("batchd_runs_unfinished", _UNFINISHED, runs.c.schedule_id)  # planner: has the schedule one
 Index("batchd_runs_history", runs.c.schedule_id, runs.c.id.desc())  # runs of a job, newest first; retention by count
 Index("batchd_runs_finished", runs.c.finished_at, runs.c.state)  # retention; `runs --since`; a day's endings by state
 _ENDED = text("finished_at IS NOT NULL AND schedule_id IS NOT NULL")

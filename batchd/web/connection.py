@@ -9,6 +9,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 LONGEST_ASKING_SECONDS = 10.0
 """From the connection, or the answer before, to the next whole request head; silence alone ends after 5 s."""
 
+FIRST_ASKING_SECONDS = 0.5
+"""How long a stop waits for the first request of a connection that was made just before it."""
+
 LONGEST_UNREAD_SECONDS = 60.0
 """How long a client may read so little that what is to be sent to it piles up. A stream has a limit of its own."""
 
@@ -18,6 +21,7 @@ class Connection(H11Protocol):
 
     _asking: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
+    _is_closing = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
@@ -53,10 +57,22 @@ class Connection(H11Protocol):
         self._forget_unread()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Close, but let who has just connected ask and be answered first: nobody else would."""
+        if self._cycle is None and not self._is_closing:
+            self._is_closing = True
+            self.loop.call_later(FIRST_ASKING_SECONDS, self.shutdown)
+        elif not self.transport.is_closing():
+            super().shutdown()
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """None until the first request, which uvicorn's annotation forgets."""
+        return self.cycle
+
     @property
     def _is_at_work(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None until the first request; uvicorn's annotation forgets it
-        return cycle is not None and not cycle.response_complete
+        return self._cycle is not None and not self._cycle.response_complete
 
     def _expect_request(self) -> None:
         self._forget_asking()

@@ -114,7 +114,7 @@ def test_a_daemon_is_looked_at_and_told_over_http(tmp_path: Path, urls: Urls) ->
         assert _SECRET not in Path(f"/proc/{second}/cmdline").read_text() + Path(f"/proc/{second}/environ").read_text()
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):
             assert daemon.stop(seconds=15) == ExitCode.OK
-        assert _is_gone(second)
+        wait_until(lambda: _is_gone(second), seconds=10, what="the server's end")
         assert _SECRET not in daemon.output
 
 

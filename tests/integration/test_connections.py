@@ -21,7 +21,7 @@ _HEAD = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     """A server that waits half a second for everything; `/large` has more than sockets hold, `/slow` takes a second."""
     monkeypatch.setattr(connection, "LONGEST_ASKING_SECONDS", 0.5)
     monkeypatch.setattr(connection, "LONGEST_UNREAD_SECONDS", 0.5)
@@ -39,9 +39,15 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         wait_until(lambda: server.started, what="the server's start")
-        yield listening.getsockname()[1]
+        yield server
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    """Where the server listens."""
+    return int(server.servers[0].sockets[0].getsockname()[1])
 
 
 def _is_closed(client: socket.socket) -> bool:
@@ -93,3 +99,18 @@ def test_whoever_does_not_read_an_answer_is_hung_up_on(port: int) -> None:
         read = 0
         while read < 20_000_000:
             read += len(reader.recv(1_000_000))
+
+
+def test_whoever_connects_just_before_a_stop_is_answered(server: uvicorn.Server, port: int) -> None:
+    """Nobody else would: the connection was accepted here. It is closed after that, as one that asks nothing is."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as asking,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as silent,
+    ):
+        wait_until(lambda: len(server.server_state.connections) == 2, what="both connections")
+        server.should_exit = True
+        wait_until(lambda: not server.servers[0].is_serving(), what="the stop's begin")
+        asking.sendall(_HEAD % b"small")
+        heard = b"".join(iter(lambda: asking.recv(65_536), b""))  # to the end: it is closed then
+        assert b"xxx" in heard
+        assert _is_closed(silent)
