@@ -36,7 +36,7 @@ _SECRET = "a-secret-of-the-cron-caller"
 _get, _post = (functools.partial(ask, timeout=30) for ask in (httpx2.get, httpx2.post))
 """On a machine that has other things to do, an answer may need longer than the client's own five seconds."""
 
-_SUCCESSOR_MEGABYTES = 66
+_SUCCESSOR_MEGABYTES = 62
 """A server that took a dead one's place shares nothing with its daemon; rich and the like would be seen here."""
 
 
@@ -192,14 +192,14 @@ def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 def test_an_idle_daemon_and_its_server_are_small(tmp_path: Path) -> None:
-    """Together under 100 MB, of which shared pages count once, also after a start that has made its tables."""
+    """Together well under 100 MB of their own after a first start; pages that both have count once."""
     config, url = _config(tmp_path, f"sqlite:///{tmp_path}/batchd.db")
     with _ready(config, url, fresh=True) as daemon:
         mine = _token(config)
         for path in ("/api/v1/jobs", "/api/v1/runs", "/metrics"):
             assert _get(f"{url}{path}", headers=mine).status_code == 200
         used = {pid: _memory_megabytes(pid) for pid in (daemon.pid, _server_of(daemon))}
-        assert sum(used.values()) < 100, used
+        assert sum(used.values()) < 95, used
 
 
 def test_without_http_nothing_of_it_is_imported(tmp_path: Path) -> None:
@@ -221,7 +221,8 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def _memory_megabytes(pid: int) -> float:
+    """The process's part of what is in no file: PSS of libraries' files depends on who else runs on the machine."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    found = re.search(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)
     assert found
     return int(found[1]) / 1024
