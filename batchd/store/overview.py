@@ -10,8 +10,9 @@ from sqlalchemy import Connection, func, select
 
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
+from batchd.store.incidents import count_open_in
 from batchd.store.job_history import Strip, strips_of
-from batchd.store.run_lists import Count, RunLine, counted, in_state, lines_of, newest_ids
+from batchd.store.run_lists import Count, RunLine, in_state, lines_of, newest_ids
 from batchd.store.schema import runs, schedules
 
 STRIP_PART = timedelta(minutes=30)
@@ -23,7 +24,8 @@ _MOST_RUNNING = 12
 _MOST_FAILED = 6
 _MOST_COMING = 12
 _FAILURES_LOOKED_AT = 200
-_ENDINGS_COUNTED = 100_000
+_ENDINGS_COUNTED = 20_000
+_MOST_IN_BADGE = 99
 _DEAD = (RunState.FAILED, RunState.QUARANTINED)
 
 
@@ -57,14 +59,20 @@ class Overview:
 
     now: datetime
     running: tuple[RunLine, ...]
-    running_count: Count
-    queued_count: Count
     failed: tuple[RunLine, ...]
     last_day: Mapping[str, Count]
     coming: tuple[Coming, ...]
     jobs: JobCounts
     strip_start: datetime
     strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Badges:
+    """Runs that failed for good, counted to `_MOST_IN_BADGE`, and open incidents."""
+
+    dead: Count
+    open_incidents: int
 
 
 def overview(store: Database, *, strips: int = 40) -> Overview:
@@ -81,8 +89,6 @@ def overview(store: Database, *, strips: int = 40) -> Overview:
         return Overview(
             now=now,
             running=tuple(lines[run_id] for run_id in running if run_id in lines),
-            running_count=counted(connection, in_state(RunState.RUNNING)),
-            queued_count=counted(connection, in_state(RunState.QUEUED)),
             failed=tuple(lines[run_id] for run_id in shown if run_id in lines),
             last_day=_last_day(connection, now - _DAY),
             coming=_coming(connection),
@@ -90,6 +96,14 @@ def overview(store: Database, *, strips: int = 40) -> Overview:
             strip_start=start,
             strips=strips_of(connection, store, named, start, STRIP_PART, STRIP_PARTS),
         )
+
+
+def badges(store: Database) -> Badges:
+    """Return what the menu of each page says, from one transaction."""
+    with store.reading() as connection:
+        some = newest_ids(None, frozenset(_DEAD), _MOST_IN_BADGE + 1).subquery()
+        number = connection.scalar(select(func.count()).select_from(some)) or 0
+        return Badges(Count(min(number, _MOST_IN_BADGE), number > _MOST_IN_BADGE), count_open_in(connection))
 
 
 def strip_start(now: datetime) -> datetime:

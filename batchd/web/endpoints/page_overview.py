@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
@@ -43,8 +43,10 @@ async def show_overview(call: Call) -> Response:
         "/",
         view=view,
         now=view.now,
-        good_day=_together(view.last_day, _GOOD),
-        bad_day=_together(view.last_day, _BAD),
+        running_count=Count(sum(each.running for each in queues)),
+        queued_count=_together(count for each in queues for count in (each.ready, each.later, each.parked)),
+        good_day=_together(view.last_day[state] for state in _GOOD if state in view.last_day),
+        bad_day=_together(view.last_day[state] for state in _BAD if state in view.last_day),
         incidents=open_incidents,
         workers=workers[:_MOST_WORKERS],
         queues=queues,
@@ -55,9 +57,8 @@ async def show_overview(call: Call) -> Response:
     )
 
 
-def _together(ended: Mapping[str, Count], states: Sequence[str]) -> Count:
-    """Return how many ended in one of the states."""
-    counts = [ended[state] for state in states if state in ended]
+def _together(some: Iterable[Count]) -> Count:
+    counts = tuple(some)
     return Count(sum(count.number for count in counts), any(count.is_more for count in counts))
 
 

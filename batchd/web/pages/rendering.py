@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from batchd import __version__
-from batchd.domain.run import RunState
 from batchd.errors import BatchdError
-from batchd.store import incidents
-from batchd.store.run_lists import ListFilter, count_runs
+from batchd.store.overview import badges
 from batchd.web.call import Call
 from batchd.web.pages.way_back import sign_in_path
 from batchd.web.pages.words import FILTERS
@@ -27,8 +24,6 @@ from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
 
 _WEB = Path(__file__).parents[1]
-_COUNTED_TO = 99
-_DEAD = frozenset({RunState.FAILED, RunState.QUARANTINED})
 
 _PLACES = (
     ("/", "Overview"),
@@ -78,13 +73,13 @@ async def page(
     **values: Any,
 ) -> Response:
     """Return the page in its frame; `place` is the entry of the navigation that it belongs to."""
-    dead, open_incidents = await asyncio.gather(
-        call.store(count_runs, ListFilter(states=_DEAD), most=_COUNTED_TO),
-        call.store(incidents.count_open),
-    )
-    badges = {"/dead-letter": str(dead) if dead.number else "", "/incidents": str(open_incidents or "")}
+    trouble = await call.store(badges)
+    shown = {
+        "/dead-letter": str(trouble.dead) if trouble.dead.number else "",
+        "/incidents": str(trouble.open_incidents or ""),
+    }
     frame = {
-        "navigation": [(href, name, badges.get(href, "")) for href, name in _PLACES],
+        "navigation": [(href, name, shown.get(href, "")) for href, name in _PLACES],
         "place": place,
         "may_change": call.principal.may(Access.OPERATOR),
         "notices": [*_told(call), *notices],
