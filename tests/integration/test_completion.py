@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.needs import require
 from tests.support.processes import clean_environment
 
 _CONFIG = (
@@ -46,8 +47,7 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_the_shell_completes(folder: Path, shell: str, line: list[str], expected: set[str]) -> None:
     """Commands, the config's jobs wherever one is wanted, kinds, and the params of the job on the line."""
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+    require(None if shutil.which(shell) else f"{shell} is not installed")
     words = ["batchd", *line]
     environment = clean_environment({"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)})
     script = subprocess.run(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from batchd.db.ailments import server_of
 from batchd.db.engine import Database
 from tests.support.databases import open_database
-from tests.support.lab.systems import require
+from tests.support.needs import require
 from tests.support.pooler import missing_pooler, pooler_before
 
 _PREPARED_AFTER = 5

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.lab.machine import Machine, obstacle
-from tests.support.lab.systems import SYSTEMS, System, require
+from tests.support.lab.systems import SYSTEMS, System
+from tests.support.needs import require
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

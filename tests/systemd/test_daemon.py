@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.lab.machine import Machine, obstacle
-from tests.support.lab.systems import require
 from tests.support.launcher import PROJECT
+from tests.support.needs import require
 from tests.support.waiting import wait_until
 
 UNIT = "batchd.service"

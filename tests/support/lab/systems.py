@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -18,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support.lab import machine, trees
 from tests.support.lab.machine import Machine
@@ -100,14 +97,6 @@ class System:
 
 SYSTEMS = tuple(System(release) for release in RELEASES.values())
 """systemd 252 and 257."""
-
-
-def require(obstacle: str | None) -> None:
-    """Skip, and fail in CI, when something is in the way: the reason says what is missing."""
-    if obstacle and os.environ.get("CI"):
-        pytest.fail(obstacle)
-    if obstacle:
-        pytest.skip(obstacle)
 
 
 def packages() -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab.systems import require
+from tests.support.needs import require
 
 UNITS = Path(__file__).resolve().parents[3] / "systemd"
 DROP_INS = sorted((UNITS / "drop-ins").glob("*.conf"))
