@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _NOBODY = 65_534
+_ENCODINGS = ("utf-8-sig", "utf-16", "latin-1", "ascii", "idna")
 
 
 @contextmanager
@@ -15,6 +17,8 @@ def without_root() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
+    for encoding in _ENCODINGS:
+        codecs.lookup(encoding)  # imports it now: Python remembers for good what it could not import, without rights
     os.seteuid(_NOBODY)
     try:
         yield
