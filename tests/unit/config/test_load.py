@@ -219,6 +219,7 @@ def test_a_working_directory_that_cannot_be_seen_holds_no_config(monkeypatch: py
         written.write_text(BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\n')
         Path(name).chmod(0o755)
         monkeypatch.setattr(places, "CONFIG_PLACES", (Path("config.toml"), usual))
+        load_config(written, {}, {"probe": PROBE})  # imports what it needs, while that may be read
         with contextlib.chdir(home), without_root():
             assert config_path(None, {}) == usual  # and reading it tells that it may not be read
             assert len(load_config(written, {}, {"probe": PROBE}).jobs) == 1
