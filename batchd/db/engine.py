@@ -244,6 +244,11 @@ def driver_message(error: BaseException) -> str:
     return _BETWEEN_LINES.sub("; ", "\n".join(told)).replace("\n", " ") or type(cause).__name__
 
 
+def brief_message(error: BaseException) -> str:
+    """Return what is wrong, on one line: of a driver's words not the details, which repeat what is in the rows."""
+    return driver_message(error).partition(" DETAIL:")[0].rstrip(";") if isinstance(error, DBAPIError) else str(error)
+
+
 def _is_driver_error(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return True

@@ -45,7 +45,7 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
         if is_pooled:
             dbapi_connection.prepare_threshold = None
         if settings.is_store:
-            read_any_moment(getattr(dbapi_connection, "driver_connection", dbapi_connection))
+            read_any_moment(dbapi_connection)
 
     @sqlalchemy_event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

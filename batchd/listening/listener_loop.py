@@ -103,7 +103,7 @@ class ListenerLoop(Loop):
                 "listener.recovered", listener=self._listener.name, event_id=event.id, failures=self._failures
             )
             self._failures = 0
-            self._place.is_stale()
+            self._place.mark_stale()
 
 
 def registration(listener: Listener) -> Registration:

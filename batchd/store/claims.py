@@ -33,7 +33,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from batchd.db.dialect import Dialect
-from batchd.db.engine import Database, driver_message
+from batchd.db.engine import Database, brief_message
 from batchd.db.storable import storable_text
 from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules, in_turn
@@ -165,8 +165,7 @@ def _claim_one_by_one(store: Database, request: ClaimRequest) -> tuple[Claim, ..
         except IntegrityError:
             continue  # another daemon was faster
         except _UNREADABLE as error:
-            said = driver_message(error) if isinstance(error, DataError) else error
-            _quarantine(store, run_id, f"the row cannot be read: {said}")
+            _quarantine(store, run_id, f"the row cannot be read: {brief_message(error)}")
     return tuple(claimed)
 
 

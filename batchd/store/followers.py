@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from batchd.db.dialect import Dialect
-from batchd.db.engine import Database, driver_message
+from batchd.db.engine import Database, brief_message
 from batchd.domain.follow import params_for
 from batchd.domain.run import CreatedBy
 from batchd.errors import JobError
@@ -39,8 +39,7 @@ def why_not(error: Exception) -> str:
     """Return what one of `NOT_QUEUED` says, on one line, without SQL."""
     if isinstance(error, JobError):
         return error.message
-    said = driver_message(error).partition(" DETAIL:")[0] if isinstance(error, DBAPIError) else error
-    return f"{type(error).__name__}: {said}"
+    return f"{type(error).__name__}: {brief_message(error)}"
 
 
 def queue_followers(connection: Connection, store: Database, succeeded: Sequence[Succeeded]) -> None:

@@ -83,7 +83,7 @@ class Place:
         else:
             self.held = None
 
-    def is_stale(self) -> None:
+    def mark_stale(self) -> None:
         """Have the next `save` write, although we are no further: the row still tells of failures that are over."""
         self._saved_id = None
 

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, select, update
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from batchd.db.dialect import Dialect, Topic
-from batchd.db.engine import Database, driver_message
+from batchd.db.engine import Database, brief_message
 from batchd.db.types import UtcTimestamp
 from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
 from batchd.domain.job import CatchUp, CatchUpPolicy, JsonObject, Overlap
@@ -136,8 +136,7 @@ def add_reboots(database: Database, ids: Sequence[str], began_at: datetime) -> P
 
 def mark_invalid(database: Database, schedule_id: str, error: Exception) -> str:
     """Take a schedule that cannot even be read, or whose runs cannot be written, out of planning; return why."""
-    said = driver_message(error).partition(" DETAIL:")[0] if isinstance(error, DBAPIError) else error
-    why = f"the row cannot be planned: {said}"
+    why = f"the row cannot be planned: {brief_message(error)}"
     with database.writing() as connection:
         _mark_invalid(connection, database, {schedule_id: why})
     return why

@@ -82,11 +82,12 @@ def test_a_head_that_comes_byte_by_byte_is_waited_for_no_longer_than_one_that_do
                 heard += part
 
 
-def test_whoever_does_not_read_an_answer_is_hung_up_on(port: int) -> None:
+def test_whoever_does_not_read_an_answer_is_hung_up_on(server: uvicorn.Server, port: int) -> None:
     """What it has not read is gone, and so is its place."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(_HEAD % b"large")
-        time.sleep(1.5)
+        wait_until(lambda: server.server_state.connections, what="the connection")
+        wait_until(lambda: not server.server_state.connections, what="its end")
         read = 0
         try:
             while part := client.recv(1_000_000):

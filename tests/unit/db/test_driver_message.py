@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from batchd.db.engine import driver_message
+from batchd.db.engine import brief_message, driver_message
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,12 @@ from batchd.db.engine import driver_message
 def test_lines_are_put_together_as_sentences(said: str, line: str) -> None:
     """So that the second of them does not read as the end of the first."""
     assert driver_message(ValueError(said)) == line
+
+
+def test_a_brief_message_has_no_details_of_rows() -> None:
+    """Nor what held them together; an error that is no driver's says what it says."""
+    refused = Exception(
+        'duplicate key value violates unique constraint "one"\nDETAIL:  Key (name)=(ada) already exists.'
+    )
+    assert brief_message(DBAPIError("INSERT", {}, refused)) == 'duplicate key value violates unique constraint "one"'
+    assert brief_message(KeyError("kind")) == "'kind'"
