@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.queue import QueueLimits
 from batchd.domain.run import RunState
-from batchd.store.limits import held_back
-from batchd.store.schema import outbox, queues, runs, schedules, workers
+from batchd.store.schema import outbox, runs, schedules, workers
+from batchd.store.waiting_runs import oldest_ready
 
 _LAST_DURATIONS = 100
 _LAST_COUNTS = 10
@@ -199,32 +199,9 @@ def daemons(store: Database, silence_seconds: float) -> Daemons:
 
 
 def waiting_since(store: Database, shortest_seconds: float, limits: QueueLimits) -> dict[str, datetime]:
-    """Return by queue since when its oldest claimable run waits, where that is longer than so many seconds.
-
-    Not counted is what is held back on purpose: a paused queue, a limit that is full, a job that runs already.
-    """
-    other = runs.alias("other")
-    is_held = (
-        select(other.c.id)
-        .where(other.c.state == RunState.RUNNING.value, other.c.concurrency_key == runs.c.concurrency_key)
-        .exists()
-    )
-    paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
-    is_ready = and_(runs.c.state == RunState.QUEUED.value, runs.c.waits_for.is_(None))
-    statement = (
-        select(runs.c.queue, func.min(runs.c.available_at, type_=runs.c.available_at.type))
-        .where(
-            is_ready,
-            runs.c.available_at < store.dialect.now_plus(-shortest_seconds),
-            runs.c.queue.not_in(paused),
-            or_(runs.c.concurrency_key.is_(None), ~is_held),
-        )
-        .group_by(runs.c.queue)
-    )
+    """Return by queue since when its oldest claimable run waits, where that is longer than so many seconds."""
     with store.reading() as connection:
-        waiting = {row[0]: row[1] for row in connection.execute(statement)}
-        held = held_back(connection, store, limits, waiting)
-        return {queue: since for queue, since in waiting.items() if queue not in held}
+        return oldest_ready(connection, store, store.dialect.now_plus(-shortest_seconds), limits)
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -19,10 +19,10 @@ from batchd.domain.queue import QueueLimits
 from batchd.domain.run import RunState
 from batchd.store import listeners
 from batchd.store.fan_outs import count_children
-from batchd.store.limits import held_back
 from batchd.store.listeners import ListenerView
 from batchd.store.schema import attempts, log_lines, queues, runs, schedules, workers
 from batchd.store.views import all_of, columns_of
+from batchd.store.waiting_runs import oldest_ready
 
 ALIVE_WITHIN = timedelta(seconds=30)
 """A daemon whose last heartbeat is older than a lease counts as dead."""
@@ -325,7 +325,7 @@ def store_status(database: Database, limits: QueueLimits | None = None) -> Store
             now=now,
             workers=_workers(connection, now),
             oldest_due=connection.execute(due).scalar_one(),
-            oldest_ready=_oldest_ready(connection, database, now, limits or QueueLimits()),
+            oldest_ready=min(oldest_ready(connection, database, now, limits or QueueLimits()).values(), default=None),
             queues=_queues(connection, now),
             last_day={row[0]: row[1] for row in connection.execute(finished)},
             broken_jobs=tuple(connection.scalars(broken.order_by(schedules.c.id))),
@@ -335,27 +335,6 @@ def store_status(database: Database, limits: QueueLimits | None = None) -> Store
 
 def _now(connection: Connection, database: Database) -> datetime:
     return connection.execute(select(database.dialect.now())).scalar_one()
-
-
-def _oldest_ready(connection: Connection, database: Database, now: datetime, limits: QueueLimits) -> datetime | None:
-    other = runs.alias("other")
-    is_held = (
-        select(other.c.id)
-        .where(other.c.state == RunState.RUNNING.value, other.c.concurrency_key == runs.c.concurrency_key)
-        .exists()
-    )
-    paused = select(queues.c.name).where(queues.c.paused_at.is_not(None))
-    waiting = and_(
-        runs.c.state == RunState.QUEUED.value,
-        runs.c.waits_for.is_(None),
-        runs.c.available_at <= now,
-        runs.c.queue.not_in(paused),
-    )
-    oldest = func.min(runs.c.available_at, type_=runs.c.available_at.type)
-    found = connection.execute(select(runs.c.queue, oldest).where(waiting, ~is_held).group_by(runs.c.queue)).all()
-    by_queue: dict[str, datetime] = {queue: since for queue, since in found}  # noqa: C416 (Row is no pair)
-    held = held_back(connection, database, limits, by_queue)
-    return min((since for queue, since in by_queue.items() if queue not in held), default=None)
 
 
 def _queues(connection: Connection, now: datetime) -> tuple[QueueView, ...]:
