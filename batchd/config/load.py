@@ -325,6 +325,7 @@ def _database(
         lock_timeout=section.lock_timeout,
         must_exist=default is None,
         is_store=default is not None,
+        replans=default is not None,
     )
 
 

@@ -37,6 +37,18 @@ class _AnyMomentLoader(Loader):
         try:
             moment: datetime = self._load(data)
         except psycopg.DataError:
-            said = bytes(data)
-            return EARLIEST if said.startswith(b"-") or said.endswith(b"BC") else LATEST
+            return _beyond(bytes(data).decode())
         return min(max(moment, EARLIEST), LATEST)
+
+
+def moment_of(written: str) -> datetime:
+    """Return the moment that PostgreSQL wrote into a JSON document, or the end of the calendar that it lies beyond."""
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        return _beyond(written)
+    return min(max(moment, EARLIEST), LATEST)
+
+
+def _beyond(written: str) -> datetime:
+    return EARLIEST if written.startswith("-") or written.endswith("BC") else LATEST

@@ -44,7 +44,9 @@ class DatabaseSettings:
 
     `must_exist` keeps SQLite from making the file, as it does for every name that it is given. `is_store` says that
     batchd's own tables are there: a moment in them that Python's calendar does not have reads as the calendar's end.
-    `url` is a secret: it may hold a password.
+    `replans` has every statement planned anew but in transactions that follow an order: for a daemon, which lives while
+    its tables grow from nothing to millions of rows. `in_order` is for `Database.each_by_itself`. `url` is a secret: it
+    may hold a password.
     """
 
     name: str
@@ -55,6 +57,8 @@ class DatabaseSettings:
     lock_timeout: timedelta | None
     must_exist: bool = False
     is_store: bool = False
+    replans: bool = False
+    in_order: bool = False
 
 
 class Dialect(Protocol):
@@ -62,6 +66,8 @@ class Dialect(Protocol):
 
     name: str
     composed: Composed
+    changes_in_ctes: bool
+    """Whether a WITH may hold an INSERT or an UPDATE whose rows the rest of the statement uses."""
 
     def create_engine(self, settings: DatabaseSettings) -> Engine:
         """Return an engine whose connections have the settings' timeouts and answer in UTC; connects lazily."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, NoReturn
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -128,9 +130,14 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
-        """Yield a connection inside a transaction that is rolled back at the end."""
+        """Yield a connection inside a transaction that is rolled back at the end; in the store nothing is written.
+
+        There it ends with a commit: psycopg forgets at a rollback all statements that the session has prepared.
+        """
         with self.translating(), self.engine.connect() as connection, self._tracked(connection, interrupts):
             yield connection
+            if self.settings.is_store:
+                connection.commit()
 
     @contextlib.contextmanager
     def writing(self, interrupts: Interrupts | None = None) -> Iterator[Connection]:
@@ -144,6 +151,19 @@ class Database:
         ):
             yield connection
 
+    @contextlib.contextmanager
+    def each_by_itself(self) -> Iterator[Connection]:
+        """Yield a connection on which each statement is a transaction, as with `Dialect.follow_order`; for one thread.
+
+        It is no connection of the pool, and stays open: a statement costs one round trip, and no plan.
+        """
+        with self.translating(), self._in_order.connect() as connection:
+            yield connection
+
+    @functools.cached_property
+    def _in_order(self) -> Engine:
+        return self.dialect.create_engine(replace(self.settings, pool_size=1, in_order=True))
+
     def failure(self, error: BaseException) -> Failure:
         """Return what a driver's error means on this database."""
         return self.dialect.failure(error)
@@ -151,6 +171,9 @@ class Database:
     def close(self) -> None:
         """Close the pool's idle connections; connections in use are closed when they come back."""
         self.engine.dispose()
+        in_order: Engine | None = vars(self).get("_in_order")
+        if in_order is not None:
+            in_order.dispose()
 
     @contextlib.contextmanager
     def _tracked(self, connection: Connection, interrupts: Interrupts | None) -> Iterator[None]:

@@ -37,7 +37,8 @@ from sqlalchemy.exc import DBAPIError
 
 from batchd.db.composed import Composed
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
-from batchd.db.postgresql_session import set_sessions
+from batchd.db.liveness import check_when_taken
+from batchd.db.postgresql_session import follow_order, set_sessions
 
 _CHANNEL_PREFIX = "batchd_"
 
@@ -82,6 +83,7 @@ class PostgresDialect:
     """See `batchd.db.dialect.Dialect`."""
 
     name = "postgresql"
+    changes_in_ctes = True
 
     def __init__(self) -> None:
         self.composed = Composed()
@@ -98,13 +100,15 @@ class PostgresDialect:
             url,
             pool_size=settings.pool_size,
             max_overflow=0,
+            pool_use_lifo=True,
             pool_timeout=settings.connect_timeout.total_seconds(),
-            pool_pre_ping=True,
             connect_args=connect_args,
             json_deserializer=_json_read,
             hide_parameters=True,
+            **({"isolation_level": "AUTOCOMMIT"} if settings.in_order else {}),
         )
         set_sessions(engine, settings)
+        check_when_taken(engine)
         return engine
 
     @contextlib.contextmanager
@@ -202,8 +206,11 @@ class PostgresDialect:
         return connection.execute(text(changed), _sent(rows) | given).rowcount
 
     def follow_order(self, connection: Connection) -> None:
-        """Make sorts and bitmap scans look expensive for the transaction."""
-        connection.exec_driver_sql("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
+        """Make all but index scans look expensive for the transaction, and keep its plans for the next one.
+
+        To find one anew took longer than to execute it.
+        """
+        follow_order(connection)
 
     def now(self) -> ColumnElement[datetime]:
         """Return `clock_timestamp()`, which moves within a transaction as `now()` does not."""

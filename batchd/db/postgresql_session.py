@@ -11,6 +11,7 @@ All locks, temporary tables and cursors of batchd end with their transaction. On
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,17 @@ from batchd.db.any_moment import read_any_moment
 from batchd.db.dialect import DatabaseSettings
 
 _IS_POOLED = "batchd_is_pooled"
+_THRESHOLD = "batchd_prepare_threshold"
+
+_IN_ORDER = {
+    "enable_sort": "off",
+    "enable_bitmapscan": "off",
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+"""All but index scans look expensive; so the plans stay right, whatever the tables grow to, and can be kept."""
+
+_AT_ONCE, _USUAL = 0, 5
 
 
 def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
@@ -31,7 +43,7 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
         "lock_timeout": str(_milliseconds(settings.lock_timeout)),
     }
     # SET instead of start-up `options`, which PgBouncer refuses.
-    for_session = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in wanted.items())
+    for_session = _all_set(wanted | (_IN_ORDER if settings.in_order else {}), "false")
     for_transaction = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items())
 
     @sqlalchemy_event.listens_for(engine, "connect")
@@ -42,8 +54,8 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
             is_pooled = cursor.fetchone() is None
         dbapi_connection.commit()
         record.info[_IS_POOLED] = is_pooled
-        if is_pooled:
-            dbapi_connection.prepare_threshold = None
+        record.info[_THRESHOLD] = None if is_pooled else _threshold(settings)
+        dbapi_connection.prepare_threshold = record.info[_THRESHOLD]
         if settings.is_store:
             read_any_moment(dbapi_connection)
 
@@ -52,10 +64,37 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
         if connection.info[_IS_POOLED]:
             connection.exec_driver_sql(for_transaction)
 
+    @sqlalchemy_event.listens_for(engine, "checkin")
+    def _put_back(dbapi_connection: Any, record: Any) -> None:
+        if dbapi_connection is not None:
+            dbapi_connection.prepare_threshold = record.info.get(_THRESHOLD)
+
+
+def follow_order(connection: Connection) -> None:
+    """Have the transaction take its rows from the indexes, and the session keep the plans for the next one."""
+    if not connection.info[_IS_POOLED]:
+        driver: Any = connection.connection.driver_connection
+        driver.prepare_threshold = _AT_ONCE
+    connection.exec_driver_sql(_FOLLOW_ORDER)
+
 
 def is_pooled(connection: Connection) -> bool:
     """Return whether somebody stands between this connection and the server."""
     return bool(connection.info[_IS_POOLED])
+
+
+def _threshold(settings: DatabaseSettings) -> int | None:
+    """Return how often psycopg sees a statement before it has the server prepare it; None: never."""
+    if settings.in_order:
+        return _AT_ONCE
+    return None if settings.replans else _USUAL
+
+
+def _all_set(wanted: Mapping[str, str], is_local: str) -> str:
+    return ", ".join(f"set_config('{name}', '{value}', {is_local})" for name, value in wanted.items())
+
+
+_FOLLOW_ORDER = f"SELECT {_all_set(_IN_ORDER, 'true')}"
 
 
 def _milliseconds(limit: timedelta | None) -> int:

@@ -97,6 +97,15 @@ class SimulatedDatabase(Database):
         if self._weather.loses_answer():
             raise DatabaseUnavailable(f"database {self.name!r}: the answer to the commit got lost")
 
+    @contextlib.contextmanager
+    def each_by_itself(self) -> Iterator[Connection]:
+        """See `Database`; what it does may happen and yet raise."""
+        self._refuse_if_away()
+        with super().each_by_itself() as connection:
+            yield connection
+        if self._weather.loses_answer():
+            raise DatabaseUnavailable(f"database {self.name!r}: the answer to the statement got lost")
+
     def close(self) -> None:
         """See `Database`."""
         if self._straight is not None:

@@ -60,6 +60,7 @@ class SqliteDialect:
     """See `batchd.db.dialect.Dialect`."""
 
     name = "sqlite"
+    changes_in_ctes = False
 
     def __init__(self) -> None:
         self.composed = Composed()

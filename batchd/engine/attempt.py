@@ -32,7 +32,7 @@ from batchd.errors import (
 from batchd.jobs.contract import Kind
 from batchd.jobs.failures import described
 from batchd.jobs.fault_words import faults_text
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 from batchd.store.finish import Ending
 
 _RESULT_BYTES = 1_000_000

@@ -24,7 +24,7 @@ from batchd.jobs.row_walk import WalkOptions
 from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, results, watermarks
 from batchd.store.checkpoints import CheckpointKey
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 from batchd.store.digest import Digest, digest
 from batchd.store.enqueue import NewRun
 from batchd.store.leases import Progress

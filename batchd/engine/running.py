@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batchd.clock import Clock
 from batchd.db.engine import Database, Interrupts
 from batchd.errors import RunInterrupted, StopReason
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 from batchd.store.leases import Progress
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from batchd.engine.setup import Setup
 from batchd.errors import BatchdError
 from batchd.loop import Loop
 from batchd.store import claims
+from batchd.store.claimed import ClaimRequest
 from batchd.store.release import release, release_orphans
 
 _LOOK_AT_LEAST_EVERY = timedelta(seconds=5)
@@ -187,10 +188,10 @@ class Dispatcher(Loop):
         if wanted <= 0:
             return timedelta(seconds=_START_WITHIN_SECONDS) if self._waiting.count() else _LOOK_AT_LEAST_EVERY
         wanted = min(wanted, _MOST_AHEAD)
-        claimed = self._claim(wanted)
+        claimed, expected = self._claim(wanted)
         if claimed == wanted:
             return timedelta(0)
-        self.expected = expected = claims.next_available_at(self._store)
+        self.expected = expected
         # NOTIFY tells of every run that is queued later; SQLite's poll takes longer than a look.
         self.is_dry = self._store.dialect.name == "postgresql" and expected != timedelta(0)
         if claimed and expected == timedelta(0):
@@ -221,15 +222,15 @@ class Dispatcher(Loop):
         if orphans:
             self._log.info("run.lost", runs=list(orphans))
 
-    def _claim(self, limit: int) -> int:
+    def _claim(self, limit: int) -> tuple[int, timedelta | None]:
         with self.claiming:
             return self._claim_now(limit)
 
-    def _claim_now(self, limit: int) -> int:
+    def _claim_now(self, limit: int) -> tuple[int, timedelta | None]:
         asked_at = self._clock.monotonic()
         settings = self._settings
         lease = settings.lease
-        request = claims.ClaimRequest(
+        request = ClaimRequest(
             self._worker_id,
             limit,
             lease.length,
@@ -239,7 +240,7 @@ class Dispatcher(Loop):
             self._random,
         )
         try:
-            claimed = claims.claim(self._store, request)
+            claimed, expected = claims.claim_and_look(self._store, request)
         except BatchdError:
             self._has_lost_track = True
             raise
@@ -250,7 +251,7 @@ class Dispatcher(Loop):
         ]
         self._in_hand.add(attempts)
         self._waiting.put(attempts)
-        return len(attempts)
+        return len(attempts), expected
 
     def _room(self, settings: EngineSettings) -> dict[str, int]:
         counts = self._in_hand.count_by_queue()

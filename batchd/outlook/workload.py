@@ -10,7 +10,7 @@ from typing import Protocol
 
 from batchd.domain.quantities import format_duration, parse_duration
 from batchd.domain.retry import fraction_of
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 
 USUAL = timedelta(seconds=10)
 """What a run takes of which nobody knows anything."""

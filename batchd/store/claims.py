@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from random import Random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -14,7 +13,6 @@ from sqlalchemy import (
     Double,
     Insert,
     Integer,
-    Row,
     Select,
     String,
     and_,
@@ -35,10 +33,12 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from batchd.db.dialect import Dialect
 from batchd.db.engine import Database, brief_message
 from batchd.db.storable import storable_text
-from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
-from batchd.domain.queue import QueueOrder, QueueRules, in_turn
-from batchd.domain.run import CreatedBy, Reason, RunState
+from batchd.domain.job import JsonObject
+from batchd.domain.queue import in_turn
+from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
+from batchd.store.claimed import Claim, ClaimRequest, claim_of
+from batchd.store.claims_at_once import TakenAtOnce, take_at_once
 from batchd.store.limits import Limits, first_parked
 from batchd.store.schema import attempts, runs
 from batchd.store.states import is_state
@@ -51,58 +51,6 @@ _PARKING_ROUNDS = 5
 _PARKING_TRANSACTIONS = 10
 """How long one claim makes room among runs that wait for a full limit, before it lets the daemon look after itself."""
 
-_LONGEST_DELAY = timedelta(days=3650).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One claimed run: everything that an attempt needs to know. `fence` goes with every later write."""
-
-    run_id: int
-    fence: int
-    attempt: int
-    max_attempts: int
-    job: str | None
-    kind: str
-    queue: str
-    params: JsonObject
-    retry: RetryPolicy
-    scheduled_for: datetime | None
-    available_at: datetime
-    timeout: timedelta | None
-    is_waited_for: bool = False
-    """Whether other runs may wait for its mutex or its key."""
-
-    trigger: str = "schedule"
-    """Why the attempt began, in a word of the log: schedule, manual, catchup, retry or api."""
-
-    @property
-    def log_fields(self) -> dict[str, JsonValue]:
-        """What every log line of the run carries, from whatever thread."""
-        return {
-            "run_id": self.run_id,
-            "job": self.job or self.kind,
-            "attempt": self.attempt,
-            "trigger": self.trigger,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """What a worker asks for: how many runs at most, how many more of each limited queue, for how long.
-
-    `room` names the queues with a limit and how many more runs each of them may have; a queue that is not named has
-    no limit. `rules` are what holds in all daemons together.
-    """
-
-    worker: str
-    limit: int
-    lease: timedelta
-    room: Mapping[str, int]
-    rules: Mapping[str, QueueRules] = field(default_factory=dict)
-    order: QueueOrder = QueueOrder.STRICT
-    random: Random = field(default_factory=Random)
-
 
 def claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
     """Claim up to `limit` runs, in the order of `domain.queue.in_turn`. One transaction.
@@ -111,6 +59,32 @@ def claim(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
     unique index decides and the loser tries again one by one. A row that cannot even be read (somebody edited it) is
     quarantined and holds up no other. Shared limits are decided by `store.limits`.
     """
+    return claim_and_look(store, request)[0]
+
+
+def claim_and_look(store: Database, request: ClaimRequest) -> tuple[tuple[Claim, ...], timedelta | None]:
+    """Do what `claim` does; return as well how long until another run may be claimed, as `next_available_at` says.
+
+    Zero when as many were claimed as were asked for.
+    """
+    at_once = _taken_at_once(store, request)
+    if at_once is not None and at_once.is_all:
+        claimed, expected = at_once.claims, at_once.next_in
+    else:
+        claimed, expected = _claim_in_steps(store, request), None
+        if len(claimed) < request.limit:
+            return claimed, next_available_at(store)
+    return claimed, timedelta(0) if len(claimed) == request.limit else expected
+
+
+def _taken_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
+    try:
+        return take_at_once(store, request)
+    except (IntegrityError, DataError):  # the one run in the way is found one by one
+        return None
+
+
+def _claim_in_steps(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:
     try:
         return _claim_some(store, request)
     except IntegrityError:
@@ -230,12 +204,17 @@ def _best(store: Database, queue: str, most: int, only: int | None) -> tuple[Sel
 
 def _best_of(store: Database, queue: str, only: int | None = None) -> Select[Any]:
     this_one = [] if only is None else [runs.c.id == only]
-    return _in_order().where(runs.c.queue == queue, runs.c.available_at <= store.dialect.now(), *this_one)
+    return _in_order().where(runs.c.queue == queue, _is_due(store.dialect), *this_one)
 
 
 def _best_of_a_queue(dialect: Dialect) -> Select[Any]:
-    best = _in_order().where(runs.c.queue == bindparam("in_queue"), runs.c.available_at <= dialect.now())
+    best = _in_order().where(runs.c.queue == bindparam("in_queue"), _is_due(dialect))
     return best.limit(bindparam("most", type_=Integer()))
+
+
+def _is_due(dialect: Dialect) -> ColumnElement[bool]:
+    """Return the condition with the clock read once, so that the index passes over what is not due by itself."""
+    return runs.c.available_at <= select(dialect.now()).scalar_subquery()
 
 
 def _in_order() -> Select[Any]:
@@ -274,7 +253,7 @@ def _take(
     connection.execute(dialect.composed.once(_begin_attempts, dialect), {"ids": [row.id for row in taken]})
     outbox.add_started(connection, store, taken)
     place = {run_id: number for number, run_id in enumerate(chosen)}
-    return tuple(_claim_of(row) for row in sorted(taken, key=lambda row: place[row.id]))
+    return tuple(claim_of(row) for row in sorted(taken, key=lambda row: place[row.id]))
 
 
 def _take_these(dialect: Dialect) -> ReturningUpdate[Any]:
@@ -339,39 +318,6 @@ def _expire(connection: Connection, store: Database, which: ColumnElement[bool])
     told = [outbox.notice("run.missed", run_id=row.id, schedule_id=row.schedule_id, **facts) for row in missed]
     outbox.add_all(connection, store, told)
     return frozenset(row.id for row in missed)
-
-
-def _claim_of(row: Row[Any]) -> Claim:
-    return Claim(
-        run_id=row.id,
-        fence=row.fence,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-        job=row.schedule_id,
-        kind=row.kind,
-        queue=row.queue,
-        params=row.params,
-        retry=_retry_policy(row.retry, row.max_attempts),
-        scheduled_for=row.scheduled_for,
-        available_at=row.available_at,
-        timeout=None if row.timeout_seconds is None else timedelta(seconds=row.timeout_seconds),
-        is_waited_for=row.mutex is not None or row.limit_key is not None,
-        trigger=CreatedBy(row.created_by).trigger(row.attempt),
-    )
-
-
-def _retry_policy(stored: JsonObject, max_attempts: int) -> RetryPolicy:
-    """Return the policy of a row; one that somebody edited into nonsense means a plain minute between attempts."""
-    minute = timedelta(minutes=1)
-    try:
-        delay, longest = float(stored["delay_seconds"]), float(stored["max_delay_seconds"])  # type: ignore[arg-type]
-        jitter = float(stored["jitter"])  # type: ignore[arg-type]
-        backoff = Backoff(str(stored["backoff"]))
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        return RetryPolicy(max_attempts, Backoff.FIXED, minute, minute, 0.0)
-    if not (0 <= delay <= _LONGEST_DELAY and 0 <= longest <= _LONGEST_DELAY and 0 <= jitter <= 1):
-        return RetryPolicy(max_attempts, Backoff.FIXED, minute, minute, 0.0)
-    return RetryPolicy(max_attempts, backoff, timedelta(seconds=delay), timedelta(seconds=longest), jitter)
 
 
 def next_available_at(store: Database) -> timedelta | None:

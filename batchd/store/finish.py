@@ -15,7 +15,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.run import Reason, RunState
 from batchd.errors import LeaseLost
 from batchd.store import outbox
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 from batchd.store.followers import queue_followers
 from batchd.store.leases import Progress
 from batchd.store.schema import attempts, runs

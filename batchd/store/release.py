@@ -10,7 +10,7 @@ from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 from batchd.store.schema import attempts, runs
 
 

@@ -1,4 +1,6 @@
-"""The same load on Procrastinate: an app with one task that does nothing; as a program, its worker.
+"""The same load on Procrastinate: an app with a task that does nothing and one that looks at the clock.
+
+As a program, its worker:
 
     python -m tests.bench.procrastinate_app postgresql://…
 
@@ -8,6 +10,8 @@ Needs the extra `bench`: nothing else needs Procrastinate.
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 
 import procrastinate
 
@@ -16,7 +20,7 @@ CONCURRENCY = 10
 
 
 def app_on(url: str, *, is_worker: bool) -> procrastinate.App:
-    """Return the app with its task `noop`; a worker's connector is asynchronous, a caller's is not."""
+    """Return the app with its tasks `noop` and `clock`; a worker's connector is asynchronous, a caller's is not."""
     connector = (
         procrastinate.PsycopgConnector(conninfo=url) if is_worker else procrastinate.SyncPsycopgConnector(conninfo=url)
     )
@@ -25,6 +29,13 @@ def app_on(url: str, *, is_worker: bool) -> procrastinate.App:
     @app.task(name="noop", queue=QUEUE)
     async def noop() -> None:
         """Do nothing."""
+
+    @app.task(name="clock", queue=QUEUE)
+    async def clock(queued_at: float, file: str) -> None:
+        """Append to the file how long ago it was queued; an event loop that does nothing else may wait for that."""
+        late = time.time() - queued_at
+        with Path(file).open("a") as opened:  # noqa: ASYNC230
+            opened.write(f"{late}\n")
 
     return app
 

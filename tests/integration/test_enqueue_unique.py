@@ -14,7 +14,8 @@ import pytest
 
 from batchd import Client, RunRequest
 from batchd.db.engine import Database
-from batchd.store.claims import ClaimRequest, claim
+from batchd.store.claimed import ClaimRequest
+from batchd.store.claims import claim
 from batchd.store.migrate import migrate
 from batchd.store.unique_runs import OnConflict, UniqueRow, _find
 from tests.support.cleaning import execute, fetch

@@ -19,7 +19,8 @@ from batchd.errors import LeaseLost
 from batchd.jobs.contract import JobContext
 from batchd.store import fan_outs
 from batchd.store.batches import group_in
-from batchd.store.claims import Claim, ClaimRequest, claim
+from batchd.store.claimed import Claim, ClaimRequest
+from batchd.store.claims import claim
 from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.finish import Ending, _finish_together, finish
 from batchd.store.history import Retention, prune

@@ -89,10 +89,17 @@ def test_planning_neither_loses_nor_doubles_a_fire(
     assert fire_problems(fires, every=timedelta(seconds=1), until=fires[0].first - timedelta(seconds=1)) == []
 
 
-def test_a_claim_is_not_left_lying(direct: Database, store: Database, wire: FaultyWire, fault: Fault) -> None:
+@pytest.mark.parametrize("is_at_once", [True, False], ids=["at-once", "in-steps"])
+def test_a_claim_is_not_left_lying(
+    direct: Database, store: Database, wire: FaultyWire, fault: Fault, *, is_at_once: bool
+) -> None:
     """A claim that the daemon does not know of is found at once, not when its lease ends; no attempt is used up."""
+    store.dialect.changes_in_ctes = is_at_once
     with engine_room(store, {"work": lambda _context: {}}, lease_seconds=60):
-        wire.break_next_commit(fault, after="UPDATE batchd_runs SET .*lease_until")
+        if is_at_once:
+            wire.break_next_claim(fault)
+        else:
+            wire.break_next_commit(fault, after="UPDATE batchd_runs SET .*lease_until")
         run_id = trigger(direct)
         began = time.monotonic()
         found = wait_for_state(direct, run_id, *FINAL, seconds=40)

@@ -21,7 +21,8 @@ from batchd.errors import ExitCode, SchemaMismatch
 from batchd.service.http_surface import bring_up_to_date
 from batchd.store import meta as facts
 from batchd.store.all_tables import all_tables
-from batchd.store.claims import ClaimRequest, claim
+from batchd.store.claimed import ClaimRequest
+from batchd.store.claims import claim
 from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.known_names import known_names
 from batchd.store.migrate import check_version, migrate, migration_sql

@@ -14,7 +14,8 @@ from batchd.domain.job import CatchUp, CatchUpPolicy, Overlap
 from batchd.domain.run import CreatedBy
 from batchd.scheduler.planner import Planner
 from batchd.store import control, planning
-from batchd.store.claims import ClaimRequest, claim
+from batchd.store.claimed import ClaimRequest
+from batchd.store.claims import claim
 from batchd.store.leases import reap_expired
 from batchd.store.migrate import migrate
 from batchd.store.schedules import reconcile

@@ -18,7 +18,8 @@ from batchd.domain.job import Overlap
 from batchd.domain.queue import QueueOrder, QueueRules, Rate
 from batchd.domain.run import CreatedBy, RunState
 from batchd.store import control, leases, queue_control
-from batchd.store.claims import Claim, ClaimRequest, claim, next_available_at
+from batchd.store.claimed import Claim, ClaimRequest
+from batchd.store.claims import claim, next_available_at
 from batchd.store.enqueue import NewRun, enqueue
 from batchd.store.finish import Ending, finish
 from batchd.store.migrate import migrate

@@ -20,7 +20,8 @@ from batchd.engine.worker import Dispatcher, Waiting
 from batchd.errors import DatabaseUnavailable, RunInterrupted, StopReason
 from batchd.jobs.contract import JobContext
 from batchd.service.room_settings import LEASE, REAP_EVERY
-from batchd.store.claims import ClaimRequest, claim
+from batchd.store.claimed import ClaimRequest
+from batchd.store.claims import claim
 from batchd.store.migrate import migrate
 from tests.support.databases import open_database
 from tests.support.engine_room import engine_room

@@ -12,7 +12,7 @@ from batchd.domain.queue import QueueOrder, QueueRules, Rate
 from batchd.engine.settings import EngineSettings
 from batchd.outlook.machine import Fidelity
 from batchd.outlook.workload import Work
-from batchd.store.claims import Claim
+from batchd.store.claimed import Claim
 from tests.support.definitions import job
 
 _BEGINNINGS = (

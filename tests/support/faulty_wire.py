@@ -26,6 +26,10 @@ class Fault(enum.Enum):
     AFTER = "the server has committed, and the connection breaks before the client hears of it"
 
 
+_CLAIM = b"each_queue (name) AS"
+"""Stands in the claim in one statement, and in no other."""
+
+
 class FaultyWire:
     """A proxy on loopback; use it in a `with` block. Any thread may call its methods."""
 
@@ -41,6 +45,7 @@ class FaultyWire:
         )
         self.faults = 0
         self._fault: Fault | None = None
+        self._claim_fault: Fault | None = None
         self._after: re.Pattern[bytes] = re.compile(b"")
         self._is_silent = threading.Event()
         self._is_closed = threading.Event()
@@ -59,6 +64,10 @@ class FaultyWire:
         """Let the next COMMIT of a transaction fail in which a statement matched the pattern `after`."""
         self._after = re.compile(after.encode())
         self._fault = fault
+
+    def break_next_claim(self, fault: Fault) -> None:
+        """Let the next claim in one statement fail; `AFTER`: the next one that has claimed something."""
+        self._claim_fault = fault
 
     def fall_silent(self) -> None:
         """Carry nothing any more and close nothing: a cable that somebody pulled."""
@@ -82,7 +91,7 @@ class FaultyWire:
             self._carry_between(client, server)
 
     def _carry_between(self, client: socket.socket, server: socket.socket) -> None:
-        has_matched = False
+        has_matched, claims = False, False
         while not self._is_closed.is_set():
             if self._is_silent.is_set():
                 self._is_closed.wait(0.05)
@@ -94,6 +103,11 @@ class FaultyWire:
                 if readable is server:
                     client.sendall(data)
                     continue
+                claims = claims or _CLAIM in data  # each time it is parsed; then it is only bound
+                if claims and data.startswith(b"B") and self._claim_fault is not None:
+                    if self._breaks_claim(self._claim_fault, data, client, server):
+                        return
+                    continue
                 has_matched = has_matched or (self._fault is not None and bool(self._after.search(data)))
                 if has_matched and b"COMMIT\x00" in data and self._fault is not None:
                     fault, self._fault = self._fault, None
@@ -103,3 +117,14 @@ class FaultyWire:
                         server.recv(65_536)
                     return
                 server.sendall(data)
+
+    def _breaks_claim(self, fault: Fault, data: bytes, client: socket.socket, server: socket.socket) -> bool:
+        if fault is Fault.AFTER:
+            server.sendall(data)
+            answer = server.recv(65_536)
+            if b'"fence"' not in answer:
+                client.sendall(answer)
+                return False
+        self._claim_fault = None
+        self.faults += 1
+        return True

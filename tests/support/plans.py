@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from psycopg import sql
 from sqlalchemy import event
 
 from batchd.db.engine import Database
@@ -37,9 +38,12 @@ def rows_read(store: Database, statement: str, parameters: Any, *, in_order: boo
 
     `in_order`: with the settings of those who claim runs (`follow_order`), else with none.
     """
+    return _rows_of(_steps_on_runs(store, statement, parameters, in_order=in_order))
+
+
+def _rows_of(nodes: Iterable[dict[str, Any]]) -> int:
     return sum(
-        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
-        for node in _steps_on_runs(store, statement, parameters, in_order=in_order)
+        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]) for node in nodes
     )
 
 
@@ -73,3 +77,16 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for part in plan.get("Plans", []):
         yield from _nodes(part)
+
+
+def runs_read_by(store: Database, words: str, given: Sequence[Any]) -> int:
+    """How many rows of `batchd_runs` the kept plan of a statement reads that `Database.each_by_itself` has executed."""
+    with store.each_by_itself() as connection:
+        name = connection.exec_driver_sql(
+            "SELECT name FROM pg_prepared_statements WHERE strpos(statement, %s) > 0", (words,)
+        ).scalar_one()
+        arguments = sql.SQL(", ").join(sql.Literal(value) for value in given)
+        asked = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {} ({})").format(sql.Identifier(name), arguments)
+        driver: Any = connection.connection.driver_connection
+        told = driver.execute(asked, prepare=False).fetchone()[0]
+    return _rows_of(node for node in _nodes(told[0]["Plan"]) if node.get("Relation Name") == "batchd_runs")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import Field
 from sqlalchemy import Column, Integer, MetaData, Table, insert
@@ -51,7 +53,21 @@ class FailParams(Params):
     token: Secret | None = Field(default=None, description="A secret that the error quotes.")
 
 
+class ClockParams(Params):
+    """When it was queued, and where to say how long it took from there to here."""
+
+    queued_at: float = Field(description="The moment, in seconds of the machine's clock.")
+    file: str = Field(description="The file to append the seconds to.")
+
+
 def _noop(params: NoParams, context: JobContext) -> JsonObject:
+    return {}
+
+
+def _clock(params: ClockParams, context: JobContext) -> JsonObject:
+    late = time.time() - params.queued_at
+    with Path(params.file).open("a") as file:
+        file.write(f"{late}\n")
     return {}
 
 
@@ -99,6 +115,14 @@ def _end_a_loop(params: NoParams, context: JobContext) -> JsonObject:
 
 
 NOOP = Kind("noop", "Do nothing.", NoParams, _noop, '[jobs.noop]\nkind = "noop"\n', lambda params: ())
+CLOCK = Kind(
+    "clock",
+    "Say how long after its queueing it began.",
+    ClockParams,
+    _clock,
+    '[jobs.clock]\nkind = "clock"\nqueued_at = 0.0\nfile = "late"\n',
+    lambda params: (),
+)
 APPEND = Kind(
     "append",
     "Append one row, exactly once.",

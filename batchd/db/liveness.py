@@ -1,0 +1,57 @@
+"""Whether a pooled connection to PostgreSQL still stands, asked when somebody takes it from the pool.
+
+A server that ends, or ends one session, closes the socket, and there is something to read: the look at it costs no
+round trip. Only a connection that has long been idle is asked itself, since something in between may have forgotten it
+(firewalls and proxies do so after minutes). HikariCP likewise trusts what was used a moment ago.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.exc import InvalidatePoolError
+
+from batchd.clock import SystemClock
+
+_TRUSTED_SECONDS = 10.0
+_PUT_BACK_AT = "batchd_put_back_at"
+
+
+def check_when_taken(engine: Engine) -> None:
+    """Have the engine's pool hand out no connection that has ended; it connects anew instead."""
+    clock = SystemClock()
+
+    @sqlalchemy_event.listens_for(engine, "checkin")
+    def _put_back(dbapi_connection: Any, record: Any) -> None:
+        if dbapi_connection is not None:
+            record.info[_PUT_BACK_AT] = clock.monotonic()
+
+    @sqlalchemy_event.listens_for(engine, "checkout")
+    def _taken(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+        put_back_at = record.info.pop(_PUT_BACK_AT, None)
+        if put_back_at is None:
+            return  # it is new
+        if clock.monotonic() - put_back_at < _TRUSTED_SECONDS and _is_silent(dbapi_connection):
+            return
+        if not _answers(engine, dbapi_connection):
+            raise InvalidatePoolError
+
+
+def _is_silent(driver: psycopg.Connection[Any]) -> bool:
+    """Return whether the server has said nothing that was not asked for, such as that it ends."""
+    if driver.closed:
+        return False
+    look = select.poll()
+    look.register(driver.fileno(), select.POLLIN)
+    return not look.poll(0)
+
+
+def _answers(engine: Engine, driver: psycopg.Connection[Any]) -> bool:
+    try:
+        return engine.dialect.do_ping(driver)  # type: ignore[arg-type] # a DBAPI connection by another name
+    except psycopg.Error:
+        return False

@@ -1,0 +1,191 @@
+"""The usual claim in one statement, for PostgreSQL: what `store.claims` does in six, where no limit is shared.
+
+It decides about nothing that needs the lock of shared limits, a draw, a look at what each run waits for or at what
+somebody has made of its row: it takes no run then, and leaves all of them to `store.claims`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
+
+from sqlalchemy import TextClause, text
+
+from batchd.db.engine import Database
+from batchd.domain.queue import NO_RULES, QueueOrder
+from batchd.domain.run import CreatedBy
+from batchd.store.claimed import Claim, ClaimRequest, claim_of
+
+_TOLD = (
+    *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "priority", "params", "retry"),
+    *("scheduled_for", "available_at", "timeout_seconds", "mutex", "limit_key", "created_by"),
+)
+
+_MOMENTS = ("scheduled_for", "available_at")
+_MAKERS = ", ".join(f"'{maker.value}'" for maker in CreatedBy)
+
+_CLAIM = f"""
+WITH RECURSIVE
+each_queue (name) AS (
+  SELECT (SELECT queue FROM batchd_runs WHERE state = 'queued' AND waits_for IS NULL ORDER BY queue LIMIT 1)
+  UNION ALL
+  SELECT (
+    SELECT queue FROM batchd_runs
+    WHERE state = 'queued' AND waits_for IS NULL AND queue > each_queue.name ORDER BY queue LIMIT 1
+  )
+  FROM each_queue WHERE name IS NOT NULL
+),
+served AS MATERIALIZED (
+  SELECT
+    name,
+    coalesce((CAST(:queues AS jsonb) -> name ->> 'priority')::integer, 0) AS precedence,
+    coalesce((CAST(:queues AS jsonb) -> name ->> 'room')::integer, :most) AS room,
+    coalesce((CAST(:queues AS jsonb) -> name ->> 'is_shared')::boolean, false) AS is_shared
+  FROM each_queue
+  WHERE name IS NOT NULL
+  AND NOT EXISTS (SELECT FROM batchd_queues WHERE batchd_queues.name = each_queue.name AND paused_at IS NOT NULL)
+),
+best AS MATERIALIZED (
+  SELECT served.precedence, waiting.*
+  FROM served CROSS JOIN LATERAL (
+    SELECT
+      id, priority, available_at, concurrency_key,
+      mutex IS NULL AND created_by IN ({_MAKERS}) AND coalesce(timeout_seconds BETWEEN 0 AND 1e9, true) AS is_usual
+    FROM batchd_runs
+    WHERE state = 'queued' AND waits_for IS NULL AND queue = served.name AND available_at <= (SELECT clock_timestamp())
+    AND (
+      concurrency_key IS NULL
+      OR NOT EXISTS (
+        SELECT FROM batchd_runs AS busy
+        WHERE busy.concurrency_key = batchd_runs.concurrency_key AND busy.state = 'running'
+      )
+    )
+    ORDER BY priority DESC, available_at, id LIMIT served.room FOR UPDATE SKIP LOCKED
+  ) AS waiting
+  WHERE served.room > 0
+  AND NOT EXISTS (SELECT FROM served AS other WHERE other.is_shared)
+  AND (:is_strict OR (SELECT count(*) FROM served AS other WHERE other.room > 0) = 1)
+  AND NOT EXISTS (SELECT FROM batchd_runs WHERE state = 'queued' AND waits_for IS NOT NULL)
+),
+taken AS (
+  UPDATE batchd_runs
+  SET state = 'running', reason = NULL, attempt = attempt + 1, fence = fence + 1, worker = :worker,
+    lease_until = clock_timestamp() + make_interval(secs => :lease_seconds),
+    started_at = coalesce(started_at, clock_timestamp())
+  WHERE id = ANY (ARRAY(
+    SELECT id FROM best
+    WHERE NOT EXISTS (SELECT FROM best AS other WHERE NOT other.is_usual)
+    AND (
+      concurrency_key IS NULL
+      OR NOT EXISTS (
+        SELECT FROM best AS other
+        WHERE other.concurrency_key = best.concurrency_key
+        AND (-other.precedence, -other.priority, other.available_at, other.id)
+          < (-best.precedence, -best.priority, best.available_at, best.id)
+      )
+    )
+    ORDER BY precedence DESC, priority DESC, available_at, id LIMIT :most
+  ))
+  AND NOT (coalesce(start_deadline_at < clock_timestamp(), false) AND attempt = 0 AND fence = 0)
+  RETURNING {", ".join(_TOLD)}
+),
+begun AS (
+  INSERT INTO batchd_attempts (run_id, fence, number, worker, started_at)
+  SELECT id, fence, attempt, :worker, clock_timestamp() FROM taken
+),
+told AS (
+  INSERT INTO batchd_outbox (created_at, event, run_id, schedule_id, payload)
+  SELECT
+    clock_timestamp(), 'run.started', id, schedule_id,
+    jsonb_build_object(
+      'job', schedule_id, 'kind', kind, 'queue', queue, 'state', 'running', 'attempt', attempt
+    )
+  FROM taken WHERE EXISTS (SELECT FROM batchd_listeners WHERE wants_started)
+)
+SELECT
+  (SELECT coalesce(json_agg(taken), '[]') FROM taken)::text AS taken,
+  EXISTS (
+    SELECT FROM served CROSS JOIN LATERAL (
+      SELECT FROM batchd_runs
+      WHERE state = 'queued' AND waits_for IS NULL AND queue = served.name
+      AND available_at <= (SELECT clock_timestamp()) AND id <> ALL (ARRAY(SELECT id FROM taken))
+      ORDER BY priority DESC, available_at, id LIMIT 1
+    ) AS other
+  ) AS has_more,
+  (
+    SELECT available_at FROM batchd_runs
+    WHERE state = 'queued' AND waits_for IS NULL AND available_at > (SELECT clock_timestamp())
+    ORDER BY available_at LIMIT 1
+  ) AS next_at,
+  EXISTS (SELECT FROM batchd_runs WHERE state = 'queued' AND waits_for IS NOT NULL) AS has_parked,
+  clock_timestamp() AS now
+"""  # noqa: S608 (our own names)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenAtOnce:
+    """What one statement claimed, in the order of `domain.queue.in_turn`, and how it is with the others.
+
+    `next_in` says how long until another run may begin, zero for one that may but for a limit; None: none waits. Those
+    of paused queues do not count: whoever resumes one wakes the daemons.
+    """
+
+    claims: tuple[Claim, ...]
+    next_in: timedelta | None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nobody need look again: none was claimed because none was there."""
+        return bool(self.claims) or self.next_in != timedelta(0)
+
+
+def take_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
+    """Claim up to `limit` runs, or none where something is not as usual; None: this is no place for it.
+
+    Nothing can go wrong between the commit and the answer but the connection.
+    """
+    if not store.dialect.changes_in_ctes:
+        return None
+    from batchd.db.postgresql_session import is_pooled  # noqa: PLC0415 (only the driver in use is imported)
+
+    given = {
+        "queues": json.dumps({name: _told_of(request, name) for name in request.room.keys() | request.rules.keys()}),
+        "most": request.limit,
+        "is_strict": request.order is QueueOrder.STRICT,
+        "worker": request.worker,
+        "lease_seconds": request.lease.total_seconds(),
+    }
+    with store.each_by_itself() as connection:
+        if is_pooled(connection):
+            return None
+        answer = connection.execute(store.dialect.composed.once(_statement), given).one()
+    taken = sorted((_row_of(row) for row in json.loads(answer.taken)), key=partial(_turn, request))
+    if answer.has_more or answer.has_parked:
+        next_in: timedelta | None = timedelta(0)
+    else:
+        next_in = None if answer.next_at is None else max(answer.next_at - answer.now, timedelta(0))
+    return TakenAtOnce(tuple(claim_of(row) for row in taken), next_in)
+
+
+def _statement() -> TextClause:
+    return text(_CLAIM)
+
+
+def _told_of(request: ClaimRequest, name: str) -> dict[str, int | bool]:
+    rules = request.rules.get(name, NO_RULES)
+    room = max(0, min(request.room.get(name, request.limit), request.limit))
+    return {"priority": rules.priority, "room": room, "is_shared": rules.is_shared}
+
+
+def _turn(request: ClaimRequest, row: SimpleNamespace) -> tuple[object, ...]:
+    return -request.rules.get(row.queue, NO_RULES).priority, -row.priority, row.available_at, row.id
+
+
+def _row_of(told: dict[str, object]) -> SimpleNamespace:
+    from batchd.db.any_moment import moment_of  # noqa: PLC0415 (only the driver in use is imported)
+
+    moments = {name: moment_of(str(told[name])) for name in _MOMENTS if told[name] is not None}
+    return SimpleNamespace(**(told | moments))

@@ -1,0 +1,105 @@
+"""Connections that the pool keeps: one that has ended is never handed out, and one in use is not asked each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from batchd.db import liveness
+from batchd.db.engine import Database
+from tests.support.databases import open_database
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[Database]:
+    """A daemon's store, with the questions that its pool asks counted in `asked`."""
+    opened = Database(replace(open_database(postgres_url, is_store=True).settings, replans=True))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def asked(store: Database, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The connections that were asked whether they stand."""
+    seen: list[object] = []
+    ping = store.engine.dialect.do_ping
+
+    def do_ping(connection: object) -> bool:
+        seen.append(connection)
+        return ping(connection)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store.engine.dialect, "do_ping", do_ping)
+    return seen
+
+
+def session(store: Database) -> int:
+    """The number of the session that the pool hands out."""
+    with store.reading() as connection:
+        return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+
+def prepared(store: Database) -> list[str]:
+    """The statements that the session keeps."""
+    with store.reading() as connection:
+        return list(connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars())
+
+
+def test_a_connection_in_use_is_not_asked(store: Database, asked: list[object]) -> None:
+    """It was there a moment ago, and the server has not said that it ended."""
+    assert len({session(store) for _ in range(5)}) == 1
+    assert asked == []
+
+
+def test_one_that_was_idle_for_long_is_asked(
+    store: Database, asked: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something in between may have forgotten it."""
+    before = session(store)
+    monkeypatch.setattr(liveness, "_TRUSTED_SECONDS", 0.0)
+    assert session(store) == before
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("trusted_seconds", [10.0, 0.0], ids=["seen", "asked"])
+def test_one_that_the_server_ended_is_replaced(
+    store: Database, postgres_url: str, trusted_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who takes it from the pool notices anything."""
+    monkeypatch.setattr(liveness, "_TRUSTED_SECONDS", trusted_seconds)
+    before = session(store)
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", (before,))
+        alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        wait_until(lambda: admin.execute(alive, (before,)).fetchone() == (0,), what="the session's end")
+    assert session(store) != before
+
+
+def test_only_what_follows_an_order_keeps_its_plan(store: Database) -> None:
+    """It does so over other transactions; what is planned by the size of its tables is planned anew each time."""
+    for _ in range(8):
+        with store.writing() as connection:
+            store.dialect.follow_order(connection)
+            connection.exec_driver_sql("SELECT 1 AS followed")
+        with store.reading() as connection:
+            connection.exec_driver_sql("SELECT 2 AS measured")
+    kept = prepared(store)
+    assert "SELECT 1 AS followed" in kept
+    assert not any("measured" in statement for statement in kept)
+
+
+def test_each_by_itself_commits_each_statement_and_keeps_its_plan(store: Database) -> None:
+    """There is nothing to roll back, and the settings of the order hold."""
+    with store.writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (id int)")
+    with pytest.raises(ZeroDivisionError), store.each_by_itself() as connection:
+        connection.exec_driver_sql("INSERT INTO kept VALUES (1)")
+        raise ZeroDivisionError
+    with store.each_by_itself() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 1
+        assert connection.exec_driver_sql("SHOW enable_seqscan").scalar_one() == "off"
+        kept = connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars().all()
+    assert "INSERT INTO kept VALUES (1)" in kept
