@@ -8,6 +8,7 @@ round trip. Only a connection that has long been idle is asked itself, since som
 from __future__ import annotations
 
 import select
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from batchd.clock import SystemClock
 
 _TRUSTED_SECONDS = 10.0
+_NOW = timedelta(0)
 _PUT_BACK_AT = "batchd_put_back_at"
 
 
@@ -35,19 +37,19 @@ def check_when_taken(engine: Engine) -> None:
         put_back_at = record.info.pop(_PUT_BACK_AT, None)
         if put_back_at is None:
             return  # it is new
-        if clock.monotonic() - put_back_at < _TRUSTED_SECONDS and _is_silent(dbapi_connection):
+        if clock.monotonic() - put_back_at < _TRUSTED_SECONDS and not has_said(dbapi_connection, within=_NOW):
             return
         if not _answers(engine, dbapi_connection):
             raise InvalidatePoolError
 
 
-def _is_silent(driver: psycopg.Connection[Any]) -> bool:
-    """Return whether the server has said nothing that was not asked for, such as that it ends."""
+def has_said(driver: psycopg.Connection[Any], *, within: timedelta) -> bool:
+    """Return whether the server says something that nobody asked for in that time: a notification, or that it ends."""
     if driver.closed:
-        return False
+        return True
     look = select.poll()
     look.register(driver.fileno(), select.POLLIN)
-    return not look.poll(0)
+    return bool(look.poll(within.total_seconds() * 1000))
 
 
 def _answers(engine: Engine, driver: psycopg.Connection[Any]) -> bool:

@@ -37,7 +37,7 @@ from sqlalchemy.exc import DBAPIError
 
 from batchd.db.composed import Composed
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
-from batchd.db.liveness import check_when_taken
+from batchd.db.liveness import check_when_taken, has_said
 from batchd.db.postgresql_session import follow_order, set_sessions
 
 _CHANNEL_PREFIX = "batchd_"
@@ -329,7 +329,10 @@ class PostgresWakeSource:
 
     def wait(self, timeout: timedelta) -> frozenset[Topic]:
         """Return the topics that were notified; raises psycopg.Error when the connection is gone."""
-        notices = list(self._driver.notifies(timeout=timeout.total_seconds(), stop_after=1))
+        # psycopg itself would wake ten times a second, to see to Ctrl-C.
+        notices = list(self._driver.notifies(timeout=0))
+        if not notices and has_said(self._driver, within=timeout):
+            notices = list(self._driver.notifies(timeout=0))
         return frozenset(Topic(notice.channel.removeprefix(_CHANNEL_PREFIX)) for notice in notices)
 
     def close(self) -> None:

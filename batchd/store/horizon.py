@@ -16,7 +16,9 @@ into another server does not keep.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table, func, select
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, func, select
 
 from batchd.db.dialect import Dialect
 
@@ -37,7 +39,7 @@ class Horizon:
         Where nothing lies beyond `known` no writer is asked for, so an idle look is one read of an index' end. Rows up
         to `settled` are all seen by a transaction that begins after the look.
         """
-        newest = newest_id(connection, self._table)
+        newest = int(connection.execute(self._dialect.composed.once(_newest, self._table)).scalar_one())
         if newest <= max(known, self.settled):
             return newest
         still_open = self._dialect.writers(connection, self._table)
@@ -51,4 +53,8 @@ class Horizon:
 
 def newest_id(connection: Connection, table: Table) -> int:
     """Return the newest id; 0 when there is none."""
-    return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one())
+    return int(connection.execute(_newest(table)).scalar_one())
+
+
+def _newest(table: Table) -> Select[Any]:
+    return select(func.coalesce(func.max(table.c.id), 0))
