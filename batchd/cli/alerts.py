@@ -21,7 +21,7 @@ from batchd.domain.jsonable import jsonable
 from batchd.errors import BatchdError, ExitCode, UsageError
 from batchd.store import incidents, meta
 from batchd.store.incidents import ChannelView, IncidentDetail, IncidentFilter, IncidentView
-from batchd.store.queries import has_tables
+from batchd.store.meta import has_tables
 from batchd.telemetry.masking import Masker
 
 _MOST = 10_000

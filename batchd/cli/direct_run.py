@@ -30,9 +30,8 @@ from batchd.store import checkpoints, ended_runs, rejects
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.digest import Digest
 from batchd.store.enqueue import NewRun
-from batchd.store.meta import store_id
+from batchd.store.meta import has_tables, store_id
 from batchd.store.migrate import check_version
-from batchd.store.queries import has_tables
 from batchd.store.rejects import Reject, RejectView, keep
 from batchd.telemetry.events import message_of
 

@@ -16,8 +16,8 @@ from batchd.config.places import config_path
 from batchd.db.engine import Database
 from batchd.errors import BatchdError, SchemaMismatch, UsageError
 from batchd.jobs.catalog import kinds
+from batchd.store.meta import has_tables
 from batchd.store.migrate import check_version
-from batchd.store.queries import has_tables
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,30 +7,29 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.db.row_source import RowsWanted
 from batchd.db.storable import storable_count, storable_text
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.engine.running import RunningAttempt
 from batchd.errors import ParamsInvalid, StopReason
-from batchd.jobs import row_walk
-from batchd.jobs.batch import Batch
 from batchd.jobs.children import enqueue_for, stored_children
 from batchd.jobs.contract import Children, Handover, Log
-from batchd.jobs.row_walk import WalkOptions
-from batchd.mail.delivery import MailSettings
 from batchd.store import checkpoints, results, watermarks
 from batchd.store.checkpoints import CheckpointKey
 from batchd.store.claimed import Claim
-from batchd.store.digest import Digest, digest
 from batchd.store.enqueue import NewRun
 from batchd.store.leases import Progress
 from batchd.store.meta import RECORD, record_id
 from batchd.store.rejects import Reject, keep
 from batchd.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from batchd.jobs.batch import Batch
+    from batchd.mail.delivery import MailSettings
+    from batchd.store.digest import Digest
 
 STORE = "[store]"
 """What stands among the names of databases with checkpoints for the store itself: names that none of the config has."""
@@ -146,6 +145,8 @@ class AttemptContext:
 
     def digest(self, since: datetime, until: datetime) -> Digest:
         """See `JobContext`."""
+        from batchd.store.digest import digest  # noqa: PLC0415 (only a report needs it)
+
         return digest(self._around.store, since, until)
 
     def locked_checkpoint(self, connection: Any, database: Database) -> JsonObject | None:  # noqa: ARG002
@@ -168,8 +169,11 @@ class AttemptContext:
         name: str | None = None,
     ) -> AbstractContextManager[Iterator[Batch]]:
         """See `JobContext`."""
+        from batchd.db.row_source import RowsWanted  # noqa: PLC0415 (only a job that walks rows needs it)
+        from batchd.jobs import row_walk  # noqa: PLC0415
+
         wanted = RowsWanted(table, query, tuple(key), where, tuple(columns))
-        options = WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
+        options = row_walk.WalkOptions(name or table or "query", size, transaction=transaction, lock=lock)
         return row_walk.batches(self, database, home or database, wanted, options)
 
     def children(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
@@ -20,13 +20,15 @@ from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject, JsonValue
 from batchd.errors import StopReason
-from batchd.jobs.batch import Batch
-from batchd.jobs.looks import Look
-from batchd.mail.delivery import MailSettings
 from batchd.store.checkpoints import CheckpointKey
-from batchd.store.digest import Digest
-from batchd.store.enqueue import NewRun
-from batchd.store.rejects import Reject
+
+if TYPE_CHECKING:  # what they need is imported by the job that uses them
+    from batchd.jobs.batch import Batch
+    from batchd.jobs.looks import Look
+    from batchd.mail.delivery import MailSettings
+    from batchd.store.digest import Digest
+    from batchd.store.enqueue import NewRun
+    from batchd.store.rejects import Reject
 
 
 class Params(BaseModel):

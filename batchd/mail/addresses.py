@@ -13,7 +13,7 @@ _LONGEST_LABEL = 63
 _LONGEST_NAME = 200
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a1-\U0010ffff-]+"
-_LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
+_LOCAL = rf"{_ATOM}(?:\.{_ATOM})*"  # compiled when it is used: it is large
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _JOINERS = {"\u200c", "\u200d"}
@@ -55,7 +55,7 @@ def parse_mailbox(text: str) -> Mailbox:
     local, at, domain = written.rpartition("@")
     if not at or not local:
         raise AddressInvalid(f"{text!r} is not a mail address: write name@example.com, or Name <name@example.com>")
-    if not _LOCAL.fullmatch(local) or not _is_printable(local):
+    if not re.fullmatch(_LOCAL, local) or not _is_printable(local):
         raise AddressInvalid(f"{text!r}: {local!r} cannot stand before the @")
     mailbox = Mailbox(_name(name, text), unicodedata.normalize("NFC", local), _domain(domain, text))
     if len(local.encode()) > _LONGEST_LOCAL or len(mailbox.address.encode()) > _LONGEST_ADDRESS:

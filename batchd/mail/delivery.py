@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from batchd.errors import BatchdError, ExitCode
 from batchd.mail.addresses import Mailbox
-from batchd.mail.message import Parcel
+
+if TYPE_CHECKING:
+    from batchd.mail.message import Parcel
 
 
 class Security(enum.StrEnum):

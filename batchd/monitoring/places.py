@@ -13,8 +13,8 @@ from batchd.config.places import config_path
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database, secrets_in
 from batchd.errors import SchemaMismatch
+from batchd.store.meta import has_tables
 from batchd.store.migrate import check_version
-from batchd.store.queries import has_tables
 from batchd.telemetry.masking import Masker
 
 STORE_VARIABLE = "BATCHD_STORE_URL"

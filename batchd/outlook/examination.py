@@ -23,8 +23,9 @@ from batchd.db.engine import Database, driver_message, file_of
 from batchd.errors import BatchdError
 from batchd.outlook.explaining import explain_job
 from batchd.store.ailments import StoreAilments, missing_parts, store_ailments
+from batchd.store.meta import has_tables
 from batchd.store.migrate import check_version
-from batchd.store.queries import alive_workers, has_tables
+from batchd.store.queries import alive_workers
 
 _CLOCK_WARN = timedelta(seconds=2)
 _CLOCK_BAD = timedelta(seconds=10)

@@ -11,7 +11,7 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Phase
 from batchd.errors import ExposedWithoutToken
-from batchd.store import migrate, tokens
+from batchd.store import migrate
 
 
 class Web(Protocol):
@@ -64,7 +64,11 @@ def bring_up_to_date(store: Database, config: Config, errand: Errand | None) -> 
 def require_token(config: Config, store: Database) -> None:
     """Raise ExposedWithoutToken when other machines could reach the HTTP surface and nobody could be let in."""
     http = config.http
-    if http is not None and http.is_exposed and not tokens.any_valid(store):
+    if http is None or not http.is_exposed:
+        return
+    from batchd.store import tokens  # noqa: PLC0415 (only where others could come in)
+
+    if not tokens.any_valid(store):
         raise ExposedWithoutToken(
             f"[http] listen = {str(http.listen)!r} can be reached from other machines, and there is no token yet",
             hint="make one (`batchd token create NAME --role operator`, after `batchd migrate` on a new store), or "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from datetime import datetime
+from pathlib import Path
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, inspect, select, update
 
 from batchd.db.engine import Database
-from batchd.store.schema import meta
+from batchd.store.schema import meta, runs
 
 STORE_ID = "store_id"
 
@@ -21,6 +22,16 @@ def store_id(store: Database) -> str:
     """Return the store's uuid, which marks its checkpoints in the databases of its jobs."""
     with store.reading() as connection:
         return str(connection.execute(select(meta.c.value).where(meta.c.key == STORE_ID)).scalar_one())
+
+
+def has_tables(database: Database) -> bool:
+    """Return whether the store was made; a SQLite file that does not exist is not created by asking."""
+    if database.dialect.name == "sqlite":
+        file = database.engine.url.database
+        if not file or not Path(file).exists():
+            return False
+    with database.reading() as connection:
+        return inspect(connection).has_table(runs.name)
 
 
 @functools.cache

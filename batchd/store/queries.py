@@ -9,9 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from sqlalchemy import Connection, and_, case, func, inspect, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
@@ -205,16 +204,6 @@ class StoreStatus:
     def alive(self) -> tuple[WorkerView, ...]:
         """Return the daemons that are alive."""
         return tuple(worker for worker in self.workers if worker.is_alive)
-
-
-def has_tables(database: Database) -> bool:
-    """Return whether the store was made; a SQLite file that does not exist is not created by asking."""
-    if database.dialect.name == "sqlite":
-        file = database.engine.url.database
-        if not file or not Path(file).exists():
-            return False
-    with database.reading() as connection:
-        return inspect(connection).has_table(runs.name)
 
 
 def job_names(database: Database) -> tuple[str, ...]:

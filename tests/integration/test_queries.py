@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from batchd.db.engine import Database
 from batchd.domain.queue import QueueLimits, QueueRules, Rate
-from batchd.store import queries
+from batchd.store import meta, queries
 from batchd.store.queries import RunFilter
 from batchd.store.schema import rate_starts, runs
 from tests.support.databases import open_database
@@ -38,11 +38,11 @@ def store(database: Database) -> Iterator[Database]:
 def test_an_empty_database_has_no_tables_and_gets_none(empty_url: str) -> None:
     """Asking creates neither a table nor a file."""
     with closing(open_database(empty_url)) as database:
-        assert not queries.has_tables(database)
+        assert not meta.has_tables(database)
         if database.dialect.name == "sqlite":
             assert not Path(str(database.engine.url.database)).exists()
         make_tables(database)
-        assert queries.has_tables(database)
+        assert meta.has_tables(database)
 
 
 def test_each_job_comes_with_its_newest_run(store: Database) -> None:
