@@ -45,7 +45,7 @@ class DatabaseSettings:
     `must_exist` keeps SQLite from making the file, as it does for every name that it is given. `is_store` says that
     batchd's own tables are there: a moment in them that Python's calendar does not have reads as the calendar's end.
     `replans` has every statement planned anew but in transactions that follow an order: for a daemon, which lives while
-    its tables grow from nothing to millions of rows. `in_order` is for `Database.each_by_itself`. `url` is a secret: it
+    its tables grow from nothing to millions of rows. `in_order` is for `Database.by_itself`. `url` is a secret: it
     may hold a password.
     """
 
@@ -148,6 +148,10 @@ class Dialect(Protocol):
 
         For queues: a planner that does not know yet of a hundred thousand new rows would sort them for each one.
         """
+        ...
+
+    def fetch_by_itself(self, engine: Engine, statement: str, given: Mapping[str, Any]) -> Sequence[Any] | None:
+        """See `Database.by_itself`; `engine` was created with `in_order`."""
         ...
 
     def now(self) -> ColumnElement[datetime]:

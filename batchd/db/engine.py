@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -151,14 +151,17 @@ class Database:
         ):
             yield connection
 
-    @contextlib.contextmanager
-    def each_by_itself(self) -> Iterator[Connection]:
-        """Yield a connection on which each statement is a transaction, as with `Dialect.follow_order`; for one thread.
+    def by_itself(self, statement: str, given: Mapping[str, Any]) -> Sequence[Any] | None:
+        """Execute a statement as a transaction, with `Dialect.follow_order`, and return its row; for one thread.
 
-        It is no connection of the pool, and stays open: a statement costs one round trip, and no plan.
+        It is in the driver's words, and goes over a connection that is not the pool's and stays open: it costs one
+        round trip, and no plan. Errors that `reading` leaves to SQLAlchemy are the driver's own. None, and nothing has
+        happened: where the dialect does no such thing, or a pooler stands between.
         """
-        with self.translating(), self._in_order.connect() as connection:
-            yield connection
+        if not self.dialect.changes_in_ctes:
+            return None
+        with self.translating():
+            return self.dialect.fetch_by_itself(self._in_order, statement, given)
 
     @functools.cached_property
     def _in_order(self) -> Engine:

@@ -21,7 +21,9 @@ from sqlalchemy import event as sqlalchemy_event
 from batchd.db.any_moment import read_any_moment
 from batchd.db.dialect import DatabaseSettings
 
-_IS_POOLED = "batchd_is_pooled"
+IS_POOLED = "batchd_is_pooled"
+"""In a connection's `info`: whether somebody stands between it and the server."""
+
 _THRESHOLD = "batchd_prepare_threshold"
 
 _IN_ORDER = {
@@ -53,7 +55,7 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
             cursor.execute(f"SELECT {for_session} WHERE pg_backend_pid() = {told}")
             is_pooled = cursor.fetchone() is None
         dbapi_connection.commit()
-        record.info[_IS_POOLED] = is_pooled
+        record.info[IS_POOLED] = is_pooled
         record.info[_THRESHOLD] = None if is_pooled else _threshold(settings)
         dbapi_connection.prepare_threshold = record.info[_THRESHOLD]
         if settings.is_store:
@@ -61,7 +63,7 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
 
     @sqlalchemy_event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if connection.info[_IS_POOLED]:
+        if connection.info[IS_POOLED]:
             connection.exec_driver_sql(for_transaction)
 
     @sqlalchemy_event.listens_for(engine, "checkin")
@@ -72,7 +74,7 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
 
 def follow_order(connection: Connection) -> None:
     """Have the transaction take its rows from the indexes, and the session keep the plans for the next one."""
-    if not connection.info[_IS_POOLED]:
+    if not connection.info[IS_POOLED]:
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = _AT_ONCE
     connection.exec_driver_sql(_FOLLOW_ORDER)
@@ -80,7 +82,7 @@ def follow_order(connection: Connection) -> None:
 
 def is_pooled(connection: Connection) -> bool:
     """Return whether somebody stands between this connection and the server."""
-    return bool(connection.info[_IS_POOLED])
+    return bool(connection.info[IS_POOLED])
 
 
 def _threshold(settings: DatabaseSettings) -> int | None:

@@ -7,7 +7,7 @@ server, so what a simulated daemon does to its ledger is what a daemon does to i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -97,14 +97,13 @@ class SimulatedDatabase(Database):
         if self._weather.loses_answer():
             raise DatabaseUnavailable(f"database {self.name!r}: the answer to the commit got lost")
 
-    @contextlib.contextmanager
-    def each_by_itself(self) -> Iterator[Connection]:
-        """See `Database`; what it does may happen and yet raise."""
+    def by_itself(self, statement: str, given: Mapping[str, Any]) -> Sequence[Any] | None:
+        """See `Database`; it may happen and yet raise."""
         self._refuse_if_away()
-        with super().each_by_itself() as connection:
-            yield connection
-        if self._weather.loses_answer():
+        row = super().by_itself(statement, given)
+        if row is not None and self._weather.loses_answer():
             raise DatabaseUnavailable(f"database {self.name!r}: the answer to the statement got lost")
+        return row
 
     def close(self) -> None:
         """See `Database`."""
@@ -174,6 +173,9 @@ def _sqlite_under(now: Now, hear: Hear) -> Dialect:
 def _postgresql_under(now: Now, hear: Hear) -> Dialect:
     from batchd.db.postgresql import PostgresDialect  # noqa: PLC0415 (only the driver in use is imported)
 
+    def ours(sql: str) -> str:
+        return sql.replace("clock_timestamp()", f"'{now().isoformat()}'::timestamptz")
+
     class Simulated(PostgresDialect):
         def create_engine(self, settings: DatabaseSettings) -> Engine:
             engine = super().create_engine(settings)
@@ -181,9 +183,12 @@ def _postgresql_under(now: Now, hear: Hear) -> Dialect:
             # Statements that the dialect writes itself ask the server's clock by name.
             @sqlalchemy_event.listens_for(engine, "before_cursor_execute", retval=True)
             def _ask_ours(_c: Any, _cursor: Any, sql: str, given: Any, _context: Any, _many: Any) -> tuple[str, Any]:
-                return sql.replace("clock_timestamp()", f"'{now().isoformat()}'::timestamptz"), given
+                return ours(sql), given
 
             return engine
+
+        def fetch_by_itself(self, engine: Engine, statement: str, given: Mapping[str, Any]) -> Sequence[Any] | None:
+            return super().fetch_by_itself(engine, ours(statement), given)
 
         def now(self) -> ColumnElement[datetime]:
             return _asked(now)

@@ -202,6 +202,9 @@ class SqliteDialect:
     def follow_order(self, connection: Connection) -> None:
         """Do nothing: SQLite goes by the indexes that there are."""
 
+    def fetch_by_itself(self, engine: Engine, statement: str, given: Mapping[str, Any]) -> None:
+        """Do nothing: SQLite's statements cost no trips."""
+
     def now(self) -> ColumnElement[datetime]:
         """Return the clock as text with milliseconds, in the shape of `UtcTimestamp`."""
         return _as_moment(func.strftime(_NOW_FORMAT, "now"))

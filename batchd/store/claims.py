@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from batchd.db.dialect import Dialect
+from batchd.db.dialect import Dialect, Failure
 from batchd.db.engine import Database, brief_message
 from batchd.db.storable import storable_text
 from batchd.domain.job import JsonObject
@@ -80,8 +80,10 @@ def claim_and_look(store: Database, request: ClaimRequest) -> tuple[tuple[Claim,
 def _taken_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
     try:
         return take_at_once(store, request)
-    except (IntegrityError, DataError):  # the one run in the way is found one by one
-        return None
+    except Exception as error:
+        if store.failure(error) not in {Failure.UNIQUE, Failure.ROW}:
+            raise
+        return None  # the one run in the way is found one by one
 
 
 def _claim_in_steps(store: Database, request: ClaimRequest) -> tuple[Claim, ...]:

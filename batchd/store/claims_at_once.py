@@ -12,8 +12,6 @@ from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
 
-from sqlalchemy import TextClause, text
-
 from batchd.db.engine import Database
 from batchd.domain.queue import NO_RULES, QueueOrder
 from batchd.domain.run import CreatedBy
@@ -41,9 +39,9 @@ each_queue (name) AS (
 served AS MATERIALIZED (
   SELECT
     name,
-    coalesce((CAST(:queues AS jsonb) -> name ->> 'priority')::integer, 0) AS precedence,
-    coalesce((CAST(:queues AS jsonb) -> name ->> 'room')::integer, :most) AS room,
-    coalesce((CAST(:queues AS jsonb) -> name ->> 'is_shared')::boolean, false) AS is_shared
+    coalesce((CAST(%(queues)s AS jsonb) -> name ->> 'priority')::integer, 0) AS precedence,
+    coalesce((CAST(%(queues)s AS jsonb) -> name ->> 'room')::integer, %(most)s) AS room,
+    coalesce((CAST(%(queues)s AS jsonb) -> name ->> 'is_shared')::boolean, false) AS is_shared
   FROM each_queue
   WHERE name IS NOT NULL
   AND NOT EXISTS (SELECT FROM batchd_queues WHERE batchd_queues.name = each_queue.name AND paused_at IS NOT NULL)
@@ -67,13 +65,13 @@ best AS MATERIALIZED (
   ) AS waiting
   WHERE served.room > 0
   AND NOT EXISTS (SELECT FROM served AS other WHERE other.is_shared)
-  AND (:is_strict OR (SELECT count(*) FROM served AS other WHERE other.room > 0) = 1)
+  AND (%(is_strict)s OR (SELECT count(*) FROM served AS other WHERE other.room > 0) = 1)
   AND NOT EXISTS (SELECT FROM batchd_runs WHERE state = 'queued' AND waits_for IS NOT NULL)
 ),
 taken AS (
   UPDATE batchd_runs
-  SET state = 'running', reason = NULL, attempt = attempt + 1, fence = fence + 1, worker = :worker,
-    lease_until = clock_timestamp() + make_interval(secs => :lease_seconds),
+  SET state = 'running', reason = NULL, attempt = attempt + 1, fence = fence + 1, worker = %(worker)s,
+    lease_until = clock_timestamp() + make_interval(secs => %(lease_seconds)s),
     started_at = coalesce(started_at, clock_timestamp())
   WHERE id = ANY (ARRAY(
     SELECT id FROM best
@@ -87,14 +85,14 @@ taken AS (
           < (-best.precedence, -best.priority, best.available_at, best.id)
       )
     )
-    ORDER BY precedence DESC, priority DESC, available_at, id LIMIT :most
+    ORDER BY precedence DESC, priority DESC, available_at, id LIMIT %(most)s
   ))
   AND NOT (coalesce(start_deadline_at < clock_timestamp(), false) AND attempt = 0 AND fence = 0)
   RETURNING {", ".join(_TOLD)}
 ),
 begun AS (
   INSERT INTO batchd_attempts (run_id, fence, number, worker, started_at)
-  SELECT id, fence, attempt, :worker, clock_timestamp() FROM taken
+  SELECT id, fence, attempt, %(worker)s, clock_timestamp() FROM taken
 ),
 told AS (
   INSERT INTO batchd_outbox (created_at, event, run_id, schedule_id, payload)
@@ -147,10 +145,6 @@ def take_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
 
     Nothing can go wrong between the commit and the answer but the connection.
     """
-    if not store.dialect.changes_in_ctes:
-        return None
-    from batchd.db.postgresql_session import is_pooled  # noqa: PLC0415 (only the driver in use is imported)
-
     given = {
         "queues": json.dumps({name: _told_of(request, name) for name in request.room.keys() | request.rules.keys()}),
         "most": request.limit,
@@ -158,20 +152,16 @@ def take_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
         "worker": request.worker,
         "lease_seconds": request.lease.total_seconds(),
     }
-    with store.each_by_itself() as connection:
-        if is_pooled(connection):
-            return None
-        answer = connection.execute(store.dialect.composed.once(_statement), given).one()
-    taken = sorted((_row_of(row) for row in json.loads(answer.taken)), key=partial(_turn, request))
-    if answer.has_more or answer.has_parked:
+    answer = store.by_itself(_CLAIM, given)
+    if answer is None:
+        return None
+    told, has_more, next_at, has_parked, now = answer
+    taken = sorted((_row_of(row) for row in json.loads(told)), key=partial(_turn, request))
+    if has_more or has_parked:
         next_in: timedelta | None = timedelta(0)
     else:
-        next_in = None if answer.next_at is None else max(answer.next_at - answer.now, timedelta(0))
+        next_in = None if next_at is None else max(next_at - now, timedelta(0))
     return TakenAtOnce(tuple(claim_of(row) for row in taken), next_in)
-
-
-def _statement() -> TextClause:
-    return text(_CLAIM)
 
 
 def _told_of(request: ClaimRequest, name: str) -> dict[str, int | bool]:

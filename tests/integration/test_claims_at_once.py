@@ -200,9 +200,9 @@ def test_it_reads_what_it_takes(store: Database, room: dict[str, int], due: str,
     add_run(store, job=None, queue="small", priority=-9)
     if is_paused:
         pause(store, "flood")
-    names = re.findall(r"(?<!:):(\w+)", claims_at_once._CLAIM)
+    names = re.findall(r"%\((\w+)\)s", claims_at_once._CLAIM)
     told = {"queues": json.dumps({name: {"room": count} for name, count in room.items()}), "worker": "w"}
     given = told | {"most": 10, "is_strict": True, "lease_seconds": 60.0}
-    read = runs_read_by(store, "each_queue (name)", [given[name] for name in dict.fromkeys(names)])
+    read = runs_read_by(store, "\nWITH RECURSIVE\neach_queue (name)", [given[name] for name in dict.fromkeys(names)])
     # Each run that it takes is looked at by the search, its lock, the update, and once more for what else waits.
     assert read <= 80

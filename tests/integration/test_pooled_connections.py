@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from batchd.db import liveness
+from batchd.db.dialect import Failure
 from batchd.db.engine import Database
 from tests.support.databases import open_database
 from tests.support.waiting import wait_until
@@ -91,15 +92,26 @@ def test_only_what_follows_an_order_keeps_its_plan(store: Database) -> None:
     assert not any("measured" in statement for statement in kept)
 
 
-def test_each_by_itself_commits_each_statement_and_keeps_its_plan(store: Database) -> None:
-    """There is nothing to roll back, and the settings of the order hold."""
+def test_what_goes_by_itself_is_a_transaction_and_keeps_its_plan(store: Database) -> None:
+    """The settings of the order hold; an error of the driver says what it means as any other does."""
     with store.writing() as connection:
-        connection.exec_driver_sql("CREATE TABLE kept (id int)")
-    with pytest.raises(ZeroDivisionError), store.each_by_itself() as connection:
-        connection.exec_driver_sql("INSERT INTO kept VALUES (1)")
-        raise ZeroDivisionError
-    with store.each_by_itself() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 1
-        assert connection.exec_driver_sql("SHOW enable_seqscan").scalar_one() == "off"
-        kept = connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars().all()
-    assert "INSERT INTO kept VALUES (1)" in kept
+        connection.exec_driver_sql("CREATE TABLE kept (id int PRIMARY KEY)")
+    adding = "INSERT INTO kept VALUES (%(id)s) RETURNING id"
+    assert store.by_itself(adding, {"id": 1}) == (1,)
+    with pytest.raises(psycopg.errors.UniqueViolation) as failed:
+        store.by_itself(adding, {"id": 1})
+    assert store.failure(failed.value) is Failure.UNIQUE
+    assert store.by_itself("SHOW enable_seqscan", {}) == ("off",)
+    assert store.by_itself("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'INSERT%%'", {}) == (1,)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT id FROM kept").scalar_one() == 1
+
+
+def test_what_goes_by_itself_connects_anew(store: Database, postgres_url: str) -> None:
+    """A session that the server has ended is replaced before it is used."""
+    (before,) = store.by_itself("SELECT pg_backend_pid()", {}) or ()
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", (before,))
+        alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        wait_until(lambda: admin.execute(alive, (before,)).fetchone() == (0,), what="the session's end")
+    assert store.by_itself("SELECT 1", {}) == (1,)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from psycopg import sql
 from sqlalchemy import event
 
 from batchd.db.engine import Database
@@ -80,13 +79,10 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def runs_read_by(store: Database, words: str, given: Sequence[Any]) -> int:
-    """How many rows of `batchd_runs` the kept plan of a statement reads that `Database.each_by_itself` has executed."""
-    with store.each_by_itself() as connection:
-        name = connection.exec_driver_sql(
-            "SELECT name FROM pg_prepared_statements WHERE strpos(statement, %s) > 0", (words,)
-        ).scalar_one()
-        arguments = sql.SQL(", ").join(sql.Literal(value) for value in given)
-        asked = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {} ({})").format(sql.Identifier(name), arguments)
-        driver: Any = connection.connection.driver_connection
-        told = driver.execute(asked, prepare=False).fetchone()[0]
-    return _rows_of(node for node in _nodes(told[0]["Plan"]) if node.get("Relation Name") == "batchd_runs")
+    """How many rows of `batchd_runs` a statement reads that begins so, by the plan that `Database.by_itself` keeps."""
+    found = store.by_itself("SELECT name FROM pg_prepared_statements WHERE strpos(statement, %(w)s) = 1", {"w": words})
+    assert found
+    arguments = ", ".join(f"'{value}'" for value in given)
+    told = store.by_itself(f'EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE "{found[0]}" ({arguments})', {})
+    assert told
+    return _rows_of(node for node in _nodes(told[0][0]["Plan"]) if node.get("Relation Name") == "batchd_runs")
