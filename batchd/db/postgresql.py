@@ -394,4 +394,4 @@ def _rows_from(table: str) -> str:
 
 
 def _sent(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {"rows": json.dumps([dict(row) for row in rows], default=datetime.isoformat)}
+    return {"rows": json.dumps([row if type(row) is dict else dict(row) for row in rows], default=datetime.isoformat)}
