@@ -10,7 +10,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-
 _ALLOCATIONS = 20_000
 """Between two looks for garbage: with Python's 700 a burst of runs spends a twelfth of its time on them."""
 
