@@ -6,6 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 _FASTEST_GROWTH = 1.6
+_FAR = 4
+_GROWTH_FROM_AFAR = 3.0
+"""For a chunk that took less than a quarter of what it may: three times as many rows still take less than that."""
+
 _SLOWEST_SHRINK = 0.25
 _AIM = 0.85
 """Grow towards this fraction of the target: times scatter, and too long a chunk costs others more than a short one."""
@@ -25,7 +29,8 @@ class ChunkSize:
         factor = self.target * _AIM / max(took, timedelta(microseconds=1))
         if factor > 1 and rows < self.rows:
             return self  # a chunk that was not full says little about a full one
-        return self._of(self.rows * min(_FASTEST_GROWTH, max(_SLOWEST_SHRINK, factor)))
+        fastest = _GROWTH_FROM_AFAR if factor >= _FAR else _FASTEST_GROWTH
+        return self._of(self.rows * min(fastest, max(_SLOWEST_SHRINK, factor)))
 
     def halved(self) -> ChunkSize:
         """Return half the size, for a chunk that met a lock."""
