@@ -23,6 +23,8 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(240)
 SECONDS = 30_000
 PHONE = {"width": 390, "height": 800}
+_SQUEEZED = """[...document.querySelectorAll('.name')]
+  .filter(each => each.offsetHeight > 3 * each.offsetWidth).map(each => each.textContent)"""
 DESKTOP = {"width": 1280, "height": 900}
 PAGES = ("/", "/jobs", "/jobs/count", "/runs", "/dead-letter", "/queues", "/exports", "/incidents", "/audit")
 ROWS = 60_000
@@ -292,12 +294,17 @@ def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> 
         page.goto("/login")
         assert serious_violations(page, axe) == []
         sign_in(page, site)
+        page.goto("/exports")
+        page.get_by_role("button", name="Export now").click()
         run_id = run_job(page, "stumble")
         state(page, "failed")
         for path in (*PAGES, f"/runs/{run_id}"):
             page.goto(path)
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{path} is {wide} px wider than a phone"
+            if path == "/incidents":
+                expect(page.get_by_role("button", name="Close").first).to_be_visible()
+            assert page.evaluate(_SQUEEZED) == [], f"{path} has names that stand upright"
             place = page.locator(".nav [aria-current]").bounding_box()
             assert place is not None
             assert place["x"] + place["width"] <= PHONE["width"], f"{path} does not show where one is"
