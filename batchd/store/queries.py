@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
@@ -19,6 +19,7 @@ from batchd.domain.run import RunState
 from batchd.store import listeners
 from batchd.store.fan_outs import count_children
 from batchd.store.listeners import ListenerView
+from batchd.store.run_lists import newest_ids
 from batchd.store.schema import attempts, log_lines, queues, runs, schedules, workers
 from batchd.store.views import all_of, columns_of
 from batchd.store.waiting_runs import oldest_ready
@@ -235,21 +236,22 @@ def jobs(database: Database, *, only: str | None = None) -> tuple[JobView, ...]:
 
 def list_runs(database: Database, wanted: RunFilter) -> tuple[RunView, ...]:
     """Return the newest runs that the filter lets through, newest first."""
-    statement = select(*columns_of(RunView, runs)).order_by(runs.c.id.desc()).limit(wanted.limit)
+    conditions: list[ColumnElement[bool]] = []
     if wanted.job is not None:
-        statement = statement.where(runs.c.schedule_id == wanted.job)
+        conditions.append(runs.c.schedule_id == wanted.job)
     if wanted.parent is not None:
-        statement = statement.where(runs.c.parent_id == wanted.parent)
-    for tag in sorted(wanted.tags):
-        statement = statement.where(database.dialect.json_list_has(runs.c.tags, tag))
-    if wanted.states:
-        statement = statement.where(runs.c.state.in_(sorted(wanted.states)))
+        conditions.append(runs.c.parent_id == wanted.parent)
+    conditions += [database.dialect.json_list_has(runs.c.tags, tag) for tag in sorted(wanted.tags)]
     if wanted.since is not None:
-        statement = statement.where(or_(runs.c.finished_at.is_(None), runs.c.finished_at >= wanted.since))
+        conditions.append(or_(runs.c.finished_at.is_(None), runs.c.finished_at >= wanted.since))
     if wanted.before_id is not None:
-        statement = statement.where(runs.c.id < wanted.before_id)
+        conditions.append(runs.c.id < wanted.before_id)
+    states = frozenset(map(RunState, wanted.states))
+    newest = newest_ids(and_(*conditions) if conditions else None, states, wanted.limit)
     with database.reading() as connection:
-        return all_of(connection, statement, RunView)
+        ids = list(connection.scalars(newest))
+        found = _runs_by_id(connection, ids)
+    return tuple(found[run_id] for run_id in ids if run_id in found)
 
 
 def find_run(database: Database, run_id: int) -> RunView | None:

@@ -16,6 +16,7 @@ from batchd.store import run_lists
 from batchd.store.job_history import amounts_of, days_of, parts_of
 from batchd.store.job_lists import find_job, job_page
 from batchd.store.overview import overview
+from batchd.store.queries import RunFilter, list_runs
 from batchd.store.run_lists import ListFilter, count_runs, run_page
 from tests.support.databases import open_database
 from tests.support.long_ledger import Ledger, fill, job_name
@@ -72,6 +73,10 @@ QUESTIONS: dict[str, tuple[Callable[[Database], Any], int]] = {
     "runs, a later page": (lambda store: run_page(store, ListFilter(before_id=RUNS // 2)), 110),
     "runs of a job": (lambda store: run_page(store, ListFilter(job=job_name(7))), 110),
     "runs that failed": (lambda store: run_page(store, ListFilter(states=frozenset({RunState.FAILED}))), 110),
+    "runs that failed, for a program": (
+        lambda store: list_runs(store, RunFilter(states=frozenset({"failed", "missed"}), limit=100)),
+        410,
+    ),
     "dead letters": (
         lambda store: run_page(store, ListFilter(states=frozenset({RunState.FAILED, RunState.QUARANTINED}))),
         260,
