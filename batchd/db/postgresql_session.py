@@ -39,19 +39,27 @@ Until PostgreSQL 18 they look so by their costs, at which a server with LLVM wou
 seconds for what takes half a millisecond.
 """
 
+_ISOLATION = "read committed"
+"""What the store's statements are written for: they skip or await each other's rows, and see what has become of them.
+
+Under a role's or database's stricter default one in ten claims failed as soon as there were two daemons.
+"""
+
 _AT_ONCE, _USUAL = 0, 5
 
 
 def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
-    """Have every connection of the engine follow the settings: UTC, and the longest that statements and locks take."""
+    """Have every connection follow the settings: UTC, how long statements and locks take, the store's isolation."""
     wanted = {
         "timezone": "UTC",
         "statement_timeout": str(_milliseconds(settings.statement_timeout)),
         "lock_timeout": str(_milliseconds(settings.lock_timeout)),
     }
+    isolation = {"transaction_isolation": _ISOLATION} if settings.is_store else {}
+    lasting = {f"default_{name}": level for name, level in isolation.items()} | (_IN_ORDER if settings.in_order else {})
     # SET instead of start-up `options`, which PgBouncer refuses.
-    for_session = _all_set(wanted | (_IN_ORDER if settings.in_order else {}), "false")
-    for_transaction = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items())
+    for_session = _all_set(wanted | lasting, "false")
+    for_transaction = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in (wanted | isolation).items())
 
     @sqlalchemy_event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, record: Any) -> None:

@@ -108,6 +108,20 @@ def test_what_goes_by_itself_is_a_transaction_and_keeps_its_plan(store: Database
         assert connection.exec_driver_sql("SELECT id FROM kept").scalar_one() == 1
 
 
+def test_the_store_is_read_committed(store: Database) -> None:
+    """Whatever the default of the role or the database: under a stricter one, daemons fail at each other's rows."""
+    with store.writing() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    store.close()
+    asked = "SHOW transaction_isolation"
+    with store.reading() as connection:
+        assert connection.exec_driver_sql(asked).scalar_one() == "read committed"
+    assert store.by_itself(asked, {}) == ("read committed",)
+    with store.reading() as connection, store.dialect.read_only(connection):
+        assert connection.exec_driver_sql(asked).scalar_one() == "repeatable read"
+
+
 def test_what_goes_by_itself_connects_anew(store: Database, postgres_url: str) -> None:
     """A session that the server has ended is replaced before it is used."""
     (before,) = store.by_itself("SELECT pg_backend_pid()", {}) or ()
