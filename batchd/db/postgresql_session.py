@@ -11,10 +11,11 @@ All locks, temporary tables and cursors of batchd end with their transaction. On
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy import event as sqlalchemy_event
 
@@ -91,6 +92,28 @@ def follow_order(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = _AT_ONCE
     connection.exec_driver_sql(_FOLLOW_ORDER)
+
+
+def fetch_by_itself(
+    engine: Engine, statement: str, given: Mapping[str, Any], is_doubtful: Callable[[psycopg.Error], bool]
+) -> Sequence[Any] | None:
+    """Execute the statement as a transaction and return its row; None behind a pooler, where it is not executed.
+
+    After an error that is doubtful the session is left: its statement may be gone, or its right to write.
+    """
+    pooled = engine.raw_connection()
+    try:
+        if pooled.info[IS_POOLED]:
+            return None
+        driver = pooled.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        return driver.execute(statement.encode(), given).fetchone()
+    except psycopg.Error as error:
+        if is_doubtful(error):
+            pooled.invalidate(error)
+        raise
+    finally:
+        pooled.close()
 
 
 def is_pooled(connection: Connection) -> bool:
