@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, ExceptionContext
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.exc import InvalidatePoolError
 
@@ -41,6 +41,19 @@ def check_when_taken(engine: Engine) -> None:
             return
         if not _answers(engine, dbapi_connection):
             raise InvalidatePoolError
+
+
+def leave_what_only_reads(engine: Engine) -> None:
+    """Have the engine connect anew when a statement may not write.
+
+    A session keeps the default that it began with, long after the database may be written again; and a URL with several
+    servers finds the one that took over.
+    """
+
+    @sqlalchemy_event.listens_for(engine, "handle_error")
+    def _failed(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+            context.is_disconnect = True
 
 
 def has_said(driver: psycopg.Connection[Any], *, within: timedelta) -> bool:

@@ -37,8 +37,8 @@ from sqlalchemy.exc import DBAPIError
 
 from batchd.db.composed import Composed
 from batchd.db.dialect import DatabaseSettings, Failure, Topic
-from batchd.db.liveness import check_when_taken, has_said
-from batchd.db.postgresql_session import IS_POOLED, follow_order, set_sessions
+from batchd.db.liveness import check_when_taken, has_said, leave_what_only_reads
+from batchd.db.postgresql_session import fetch_by_itself, follow_order, set_sessions
 
 _CHANNEL_PREFIX = "batchd_"
 
@@ -53,6 +53,8 @@ _KEEPALIVES = {
 
 # Data exceptions, broken constraints, a view's CHECK OPTION, an index entry that is too large, a trigger's RAISE.
 _ROW_STATES = ("22", "23", "44", "54000", "P0001")
+
+_NOT_OF_THE_ROWS = frozenset({Failure.UNAVAILABLE, Failure.OTHER})
 
 _KEY_LOCKS = 0x62746368
 _MOST_KEY_LOCKS = 1_000
@@ -109,6 +111,8 @@ class PostgresDialect:
         )
         set_sessions(engine, settings)
         check_when_taken(engine)
+        if settings.is_store:
+            leave_what_only_reads(engine)
         return engine
 
     @contextlib.contextmanager
@@ -214,16 +218,7 @@ class PostgresDialect:
 
     def fetch_by_itself(self, engine: Engine, statement: str, given: Mapping[str, Any]) -> Sequence[Any] | None:
         """Have psycopg execute it: SQLAlchemy would take as long again as the server."""
-        pooled = engine.raw_connection()
-        try:
-            if pooled.info[IS_POOLED]:
-                return None
-            driver = pooled.driver_connection
-            assert isinstance(driver, psycopg.Connection)
-            row: Sequence[Any] | None = driver.execute(statement.encode(), given).fetchone()
-            return row
-        finally:
-            pooled.close()
+        return fetch_by_itself(engine, statement, given, lambda error: self.failure(error) in _NOT_OF_THE_ROWS)
 
     def now(self) -> ColumnElement[datetime]:
         """Return `clock_timestamp()`, which moves within a transaction as `now()` does not."""

@@ -11,10 +11,11 @@ All locks, temporary tables and cursors of batchd end with their transaction. On
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy import event as sqlalchemy_event
 
@@ -31,22 +32,35 @@ _IN_ORDER = {
     "enable_bitmapscan": "off",
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
 }
-"""All but index scans look expensive; so the plans stay right, whatever the tables grow to, and can be kept."""
+"""All but index scans look expensive; so the plans stay right, whatever the tables grow to, and can be kept.
+
+Until PostgreSQL 18 they look so by their costs, at which a server with LLVM would compile them, at each execution anew:
+seconds for what takes half a millisecond.
+"""
+
+_ISOLATION = "read committed"
+"""What the store's statements are written for: they skip or await each other's rows, and see what has become of them.
+
+Under a role's or database's stricter default one in ten claims failed as soon as there were two daemons.
+"""
 
 _AT_ONCE, _USUAL = 0, 5
 
 
 def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
-    """Have every connection of the engine follow the settings: UTC, and the longest that statements and locks take."""
+    """Have every connection follow the settings: UTC, how long statements and locks take, the store's isolation."""
     wanted = {
         "timezone": "UTC",
         "statement_timeout": str(_milliseconds(settings.statement_timeout)),
         "lock_timeout": str(_milliseconds(settings.lock_timeout)),
     }
+    isolation = {"transaction_isolation": _ISOLATION} if settings.is_store else {}
+    lasting = {f"default_{name}": level for name, level in isolation.items()} | (_IN_ORDER if settings.in_order else {})
     # SET instead of start-up `options`, which PgBouncer refuses.
-    for_session = _all_set(wanted | (_IN_ORDER if settings.in_order else {}), "false")
-    for_transaction = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in wanted.items())
+    for_session = _all_set(wanted | lasting, "false")
+    for_transaction = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in (wanted | isolation).items())
 
     @sqlalchemy_event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, record: Any) -> None:
@@ -78,6 +92,28 @@ def follow_order(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = _AT_ONCE
     connection.exec_driver_sql(_FOLLOW_ORDER)
+
+
+def fetch_by_itself(
+    engine: Engine, statement: str, given: Mapping[str, Any], is_doubtful: Callable[[psycopg.Error], bool]
+) -> Sequence[Any] | None:
+    """Execute the statement as a transaction and return its row; None behind a pooler, where it is not executed.
+
+    After an error that is doubtful the session is left: its statement may be gone, or its right to write.
+    """
+    pooled = engine.raw_connection()
+    try:
+        if pooled.info[IS_POOLED]:
+            return None
+        driver = pooled.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        return driver.execute(statement.encode(), given).fetchone()
+    except psycopg.Error as error:
+        if is_doubtful(error):
+            pooled.invalidate(error)
+        raise
+    finally:
+        pooled.close()
 
 
 def is_pooled(connection: Connection) -> bool:

@@ -14,7 +14,6 @@ from batchd.db.engine import Database
 from batchd.engine.running import InHand, RunningAttempt
 from batchd.engine.settings import EngineSettings
 from batchd.engine.setup import Setup
-from batchd.errors import BatchdError
 from batchd.loop import Loop
 from batchd.store import claims
 from batchd.store.claimed import ClaimRequest
@@ -241,7 +240,7 @@ class Dispatcher(Loop):
         )
         try:
             claimed, expected = claims.claim_and_look(self._store, request)
-        except BatchdError:
+        except Exception:
             self._has_lost_track = True
             raise
         setup = None if self._setup is None else self._setup()

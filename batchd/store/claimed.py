@@ -12,6 +12,9 @@ from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules
 from batchd.domain.run import CreatedBy
 
+NONSENSE = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+"""What a row that somebody edited by hand can raise when it is read."""
+
 _LONGEST_DELAY = timedelta(days=3650).total_seconds()
 
 
@@ -66,7 +69,7 @@ class ClaimRequest:
 
 
 def claim_of(row: Any) -> Claim:
-    """Return the claim that a row of `batchd_runs` has become; raises what reading nonsense raises."""
+    """Return the claim that a row of `batchd_runs` has become; raises NONSENSE."""
     return Claim(
         run_id=row.id,
         fence=row.fence,

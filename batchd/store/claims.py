@@ -37,13 +37,13 @@ from batchd.domain.job import JsonObject
 from batchd.domain.queue import in_turn
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
-from batchd.store.claimed import Claim, ClaimRequest, claim_of
+from batchd.store.claimed import NONSENSE, Claim, ClaimRequest, claim_of
 from batchd.store.claims_at_once import TakenAtOnce, take_at_once
 from batchd.store.limits import Limits, first_parked
 from batchd.store.schema import attempts, runs
 from batchd.store.states import is_state
 
-_UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, DataError)
+_UNREADABLE = (*NONSENSE, DataError)
 """What a row that somebody edited by hand can raise when it is read, or counted on beyond what its column holds."""
 
 _LATE_AT_ONCE = 1_000

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 from batchd.db.engine import Database
 from batchd.domain.queue import NO_RULES, QueueOrder
 from batchd.domain.run import CreatedBy
-from batchd.store.claimed import Claim, ClaimRequest, claim_of
+from batchd.store.claimed import NONSENSE, Claim, ClaimRequest, claim_of
+from batchd.store.release import release_unread
 
 _TOLD = (
     *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "priority", "params", "retry"),
@@ -75,7 +76,7 @@ taken AS (
     started_at = coalesce(started_at, clock_timestamp())
   WHERE id = ANY (ARRAY(
     SELECT id FROM best
-    WHERE NOT EXISTS (SELECT FROM best AS other WHERE NOT other.is_usual)
+    WHERE NOT EXISTS (SELECT FROM best AS other WHERE other.is_usual IS NOT TRUE)
     AND (
       concurrency_key IS NULL
       OR NOT EXISTS (
@@ -105,6 +106,7 @@ told AS (
 )
 SELECT
   (SELECT coalesce(json_agg(taken), '[]') FROM taken)::text AS taken,
+  (SELECT coalesce(json_agg(id), '[]') FROM taken)::text AS ids,
   EXISTS (
     SELECT FROM served CROSS JOIN LATERAL (
       SELECT FROM batchd_runs
@@ -143,7 +145,8 @@ class TakenAtOnce:
 def take_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
     """Claim up to `limit` runs, or none where something is not as usual; None: this is no place for it.
 
-    Nothing can go wrong between the commit and the answer but the connection.
+    Nothing can go wrong between the commit and the answer but the connection. An answer that cannot be read (a number
+    of 5,000 digits, very deep nesting) has all of it given back, for the steps to find the run that is to blame.
     """
     given = {
         "queues": json.dumps({name: _told_of(request, name) for name in request.room.keys() | request.rules.keys()}),
@@ -155,13 +158,18 @@ def take_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
     answer = store.by_itself(_CLAIM, given)
     if answer is None:
         return None
-    told, has_more, next_at, has_parked, now = answer
-    taken = sorted((_row_of(row) for row in json.loads(told)), key=partial(_turn, request))
+    told, ids, has_more, next_at, has_parked, now = answer
+    try:
+        taken = sorted((_row_of(row) for row in json.loads(told)), key=partial(_turn, request))
+        claims = tuple(claim_of(row) for row in taken)
+    except NONSENSE:
+        release_unread(store, request.worker, json.loads(ids))
+        return None
     if has_more or has_parked:
         next_in: timedelta | None = timedelta(0)
     else:
         next_in = None if next_at is None else max(next_at - now, timedelta(0))
-    return TakenAtOnce(tuple(claim_of(row) for row in taken), next_in)
+    return TakenAtOnce(claims, next_in)
 
 
 def _told_of(request: ClaimRequest, name: str) -> dict[str, int | bool]:

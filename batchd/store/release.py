@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome
@@ -30,10 +30,19 @@ def release_orphans(store: Database, worker: str, known: Collection[int]) -> tup
     That is what a claim leaves behind whose commit succeeded while the answer got lost. `known` are the runs that the
     worker has in hand; nothing may be claimed for it meanwhile.
     """
+    return _release_those(store, worker, runs.c.id.not_in(known))
+
+
+def release_unread(store: Database, worker: str, ids: Collection[int]) -> None:
+    """Give back what the worker has claimed and cannot read. One transaction."""
+    _release_those(store, worker, runs.c.id.in_(ids))
+
+
+def _release_those(store: Database, worker: str, which: ColumnElement[bool]) -> tuple[int, ...]:
     with store.writing() as connection:
         rows = connection.execute(
             select(runs.c.id, runs.c.fence, runs.c.schedule_id)
-            .where(runs.c.state == RunState.RUNNING.value, runs.c.worker == worker, runs.c.id.not_in(known))
+            .where(runs.c.state == RunState.RUNNING.value, runs.c.worker == worker, which)
             .with_for_update()
         ).all()
         _release(connection, store, [(row.id, row.fence, row.schedule_id) for row in rows])

@@ -148,6 +148,19 @@ def test_what_is_not_usual_is_left_to_the_steps(
     assert state == ("quarantined" if is_broken else "running")
 
 
+@pytest.mark.parametrize("is_at_once", [True, False], ids=["at-once", "in-steps"])
+@pytest.mark.parametrize("odd", ["'1e5000'", "repeat('[', 3000) || repeat(']', 3000)"], ids=["digits", "depth"])
+def test_what_python_cannot_read_holds_up_no_other(store: Database, odd: str, *, is_at_once: bool) -> None:
+    """It is put aside, also where that shows only after the commit; the others have no attempt used up."""
+    store.dialect.changes_in_ctes = is_at_once
+    broken, plain = add_run(store, job=None), add_run(store, job=None)
+    execute(store, f"UPDATE batchd_runs SET params = jsonb_build_object('a', ({odd})::jsonb) WHERE id = {broken}")
+    assert [(each.run_id, each.attempt) for each in claim(store, request())] == [(plain, 1)]
+    assert fetch(store, "SELECT state FROM batchd_runs ORDER BY id") == ["quarantined", "running"]
+    unfinished = fetch(store, "SELECT run_id FROM batchd_attempts WHERE outcome IS NULL")
+    assert unfinished == [plain]
+
+
 def test_moments_beyond_the_calendar_are_claimed(store: Database) -> None:
     """As their claim in steps does: they read as the calendar's ends."""
     add_run(store, job=None, available_at=SETTLED)

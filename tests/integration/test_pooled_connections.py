@@ -11,6 +11,7 @@ import pytest
 from batchd.db import liveness
 from batchd.db.dialect import Failure
 from batchd.db.engine import Database
+from batchd.errors import DatabaseUnavailable
 from tests.support.databases import open_database
 from tests.support.waiting import wait_until
 
@@ -102,9 +103,44 @@ def test_what_goes_by_itself_is_a_transaction_and_keeps_its_plan(store: Database
         store.by_itself(adding, {"id": 1})
     assert store.failure(failed.value) is Failure.UNIQUE
     assert store.by_itself("SHOW enable_seqscan", {}) == ("off",)
+    assert store.by_itself("SHOW jit", {}) == ("off",)  # or a server with LLVM compiles each claim: for seconds
     assert store.by_itself("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'INSERT%%'", {}) == (1,)
     with store.reading() as connection:
         assert connection.exec_driver_sql("SELECT id FROM kept").scalar_one() == 1
+
+
+def test_the_store_is_read_committed(store: Database) -> None:
+    """Whatever the default of the role or the database: under a stricter one, daemons fail at each other's rows."""
+    with store.writing() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    store.close()
+    asked = "SHOW transaction_isolation"
+    with store.reading() as connection:
+        assert connection.exec_driver_sql(asked).scalar_one() == "read committed"
+    assert store.by_itself(asked, {}) == ("read committed",)
+    with store.reading() as connection, store.dialect.read_only(connection):
+        assert connection.exec_driver_sql(asked).scalar_one() == "repeatable read"
+
+
+def test_a_session_that_may_only_read_is_left(store: Database) -> None:
+    """It would stay so for good; the next one asks the database anew, and the pool logs nothing of its own."""
+    with store.writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (id int)")
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+    adding = "INSERT INTO kept VALUES (1) RETURNING id"
+    with psycopg.connect(store.settings.url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        store.close()
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                store.by_itself(adding, {})
+            with pytest.raises(DatabaseUnavailable), store.writing() as connection:
+                connection.exec_driver_sql(adding)
+        admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+    assert store.by_itself(adding, {}) == (1,)
+    with store.writing() as connection:
+        assert connection.exec_driver_sql(adding).scalar_one() == 1
 
 
 def test_what_goes_by_itself_connects_anew(store: Database, postgres_url: str) -> None:

@@ -21,26 +21,28 @@ _PREPARED_AFTER = 5
 @contextlib.contextmanager
 def _pooled(url: str, mode: str) -> Iterator[tuple[Database, str]]:
     require(missing_pooler())
-    with pooler_before(url, mode) as pooled, contextlib.closing(open_database(pooled)) as database:
+    with pooler_before(url, mode) as pooled, contextlib.closing(open_database(pooled, is_store=True)) as database:
         yield database, pooled
 
 
 def _settings(connection: Connection) -> list[str]:
     return [
         connection.exec_driver_sql(f"SHOW {name}").scalar_one()
-        for name in ("timezone", "statement_timeout", "lock_timeout")
+        for name in ("timezone", "statement_timeout", "lock_timeout", "transaction_isolation")
     ]
 
 
 def test_transaction_mode_is_borne(postgres_url: str) -> None:
     """Each transaction on any server has batchd's settings, no other client gets them, and statements may repeat."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_isolation = serializable".encode())
     with _pooled(postgres_url, "transaction") as (database, pooled):
         with database.engine.connect() as first, database.engine.connect() as second:
             seen = set()
             for _ in range(2 * _PREPARED_AFTER):
                 for connection in (first, second):
                     seen.add(connection.execute(text("SELECT pg_backend_pid() + :n"), {"n": 0}).scalar_one())
-                assert _settings(first) == _settings(second) == ["UTC", "30s", "5s"]
+                assert _settings(first) == _settings(second) == ["UTC", "30s", "5s", "read committed"]
                 for connection in (second, first):  # so that each finds the other's server the next time
                     connection.rollback()
             assert len(seen) > 1
@@ -59,4 +61,4 @@ def test_session_mode_is_told_from_transaction_mode(postgres_url: str) -> None:
     with contextlib.closing(open_database(postgres_url)) as database:
         assert server_of(database).pooler is None
         with database.reading() as connection:
-            assert _settings(connection) == ["UTC", "30s", "5s"]
+            assert _settings(connection) == ["UTC", "30s", "5s", "read committed"]
