@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Row, Table
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
@@ -36,6 +36,18 @@ class Failure(enum.Enum):
     ROW = enum.auto()
     """A value that does not fit its column, or a row that breaks another rule of its table: a CHECK, a trigger."""
     OTHER = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Columns of new rows that come from the row of `source` whose `id` is what theirs has in `by`.
+
+    Where there is no such row, there is no new one.
+    """
+
+    columns: tuple[str, ...]
+    source: Table
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +105,16 @@ class Dialect(Protocol):
         ...
 
     def insert_new(
-        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
-    ) -> Sequence[Any]:
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *returning: Column[Any],
+        copied: Copied | None = None,
+    ) -> Sequence[Row[Any]]:
         """Insert many rows, all with the same columns, leaving out those that break a unique rule.
 
-        Return the column of the new ones, in the order of the rows. Values are what JSON has, and aware datetimes.
+        Return the columns of the new ones, in the order of the rows. Values are what JSON has, and aware datetimes.
         """
         ...
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Double,
     Engine,
+    Row,
     Table,
     any_,
     bindparam,
@@ -36,9 +37,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from batchd.db.composed import Composed
-from batchd.db.dialect import DatabaseSettings, Failure, Topic
+from batchd.db.dialect import Copied, DatabaseSettings, Failure, Topic
 from batchd.db.liveness import check_when_taken, has_said, leave_what_only_reads
 from batchd.db.postgresql_session import fetch_by_itself, follow_order, set_sessions
+from batchd.db.postgresql_writes import new_rows, rows_from, sent
 
 _CHANNEL_PREFIX = "batchd_"
 
@@ -157,14 +159,20 @@ class PostgresDialect:
         return insert(table)
 
     def insert_new(
-        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
-    ) -> Sequence[Any]:
-        """Send the rows as one JSON document and insert them in one statement."""
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *returning: Column[Any],
+        copied: Copied | None = None,
+    ) -> Sequence[Row[Any]]:
+        """Send the rows as one JSON document and insert them in one statement; copies stay on the server."""
         if not rows:
             return ()
-        quoted = connection.dialect.identifier_preparer.quote(returning.name)
-        ending = f"ON CONFLICT DO NOTHING RETURNING {quoted}"
-        return connection.execute(text(_insert(connection, table, rows, ending)), _sent(rows)).scalars().all()
+        quoted = map(connection.dialect.identifier_preparer.quote, [column.name for column in returning])
+        ending = f"ON CONFLICT DO NOTHING RETURNING {', '.join(quoted)}"
+        statement = text(new_rows(connection, table, rows, ending, copied=copied)).columns(*returning)
+        return connection.execute(statement, sent(rows)).all()
 
     def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Return `= ANY` of an array, whose text the driver need not read anew for each number of values."""
@@ -184,7 +192,7 @@ class PostgresDialect:
     ) -> None:
         """Send the rows as one JSON document and insert them in one statement."""
         if rows:
-            connection.execute(text(_insert(connection, table, rows, "", stamped)), _sent(rows))
+            connection.execute(text(new_rows(connection, table, rows, "", stamped)), sent(rows))
 
     def update_each(
         self,
@@ -205,9 +213,9 @@ class PostgresDialect:
         changes += [f"{preparer.quote(column)} = clock_timestamp()" for column in stamped]
         these = [f"{name}.{column} = made.{column}" for column in map(preparer.quote, key)]
         these += [f"{name}.{preparer.quote(column)} = :is_{column}" for column in where]
-        changed = f"UPDATE {name} SET {', '.join(sorted(changes))} {_rows_from(name)} WHERE {' AND '.join(these)}"  # noqa: S608 (our own names)
+        changed = f"UPDATE {name} SET {', '.join(sorted(changes))} {rows_from(name)} WHERE {' AND '.join(these)}"  # noqa: S608 (our own names)
         given = {f"is_{column}": value for column, value in where.items()}
-        return connection.execute(text(changed), _sent(rows) | given).rowcount
+        return connection.execute(text(changed), sent(rows) | given).rowcount
 
     def follow_order(self, connection: Connection) -> None:
         """Make all but index scans look expensive for the transaction, and keep its plans for the next one.
@@ -361,32 +369,3 @@ def _json_read(document: bytes | str) -> Any:
 
 
 _decoded = json.JSONDecoder().decode
-
-
-def _insert(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    ending: str,
-    stamped: Collection[str] = (),
-) -> str:
-    preparer = connection.dialect.identifier_preparer
-    name = preparer.format_table(table)
-    values = {column: f"made.{column}" for column in map(preparer.quote, rows[0])}
-    values |= dict.fromkeys(map(preparer.quote, stamped), "clock_timestamp()")
-    return (
-        f"INSERT INTO {name} ({', '.join(values)}) "
-        f"SELECT {', '.join(values.values())} {_rows_from(name)} ORDER BY given.place {ending}"
-    )
-
-
-def _rows_from(table: str) -> str:
-    """Return the FROM by which rows that are sent as JSON become rows `made` of the table."""
-    return (
-        "FROM jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given(row, place) "
-        f"CROSS JOIN LATERAL jsonb_populate_record(CAST(NULL AS {table}), given.row) AS made"
-    )
-
-
-def _sent(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {"rows": json.dumps([row if type(row) is dict else dict(row) for row in rows], default=datetime.isoformat)}

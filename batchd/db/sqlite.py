@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     String,
     Table,
     bindparam,
@@ -41,8 +42,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from batchd.clock import SystemClock
 from batchd.db.composed import Composed
-from batchd.db.dialect import DatabaseSettings, Failure, Topic
-from batchd.db.sqlite_writes import changed_rows, new_rows, stamped_rows
+from batchd.db.dialect import Copied, DatabaseSettings, Failure, Topic
+from batchd.db.sqlite_writes import changed_rows, copied_rows, new_rows, stamped_rows
 from batchd.db.types import UtcTimestamp
 
 _BUSY_TIMEOUT = timedelta(seconds=5)
@@ -153,11 +154,21 @@ class SqliteDialect:
         return insert(table)
 
     def insert_new(
-        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], returning: Column[Any]
-    ) -> Sequence[Any]:
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *returning: Column[Any],
+        copied: Copied | None = None,
+    ) -> Sequence[Row[Any]]:
         """Insert row by row, which costs little inside the process."""
-        statement = self.composed.once(new_rows, table, returning)
-        return connection.execute(statement, [dict(row) for row in rows]).scalars().all() if rows else ()
+        whole = [dict(row) for row in rows]
+        if copied is not None and rows:
+            wanted = {"ids": list({row[copied.by] for row in rows})}
+            found = connection.execute(self.composed.once(copied_rows, self, copied), wanted).all()
+            copies = {row.id: dict(zip(copied.columns, row[1:], strict=True)) for row in found}
+            whole = [row | copies[row[copied.by]] for row in whole if row[copied.by] in copies]
+        return connection.execute(self.composed.once(new_rows, table, *returning), whole).all() if whole else ()
 
     def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Return an IN."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from sqlalchemy import Column, ColumnElement, Table, Update, bindparam, literal_column, update
+from sqlalchemy import Column, ColumnElement, Select, Table, Update, bindparam, literal_column, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
+
+from batchd.db.dialect import Copied
 
 
 class Clocked(Protocol):
@@ -15,10 +17,21 @@ class Clocked(Protocol):
         """Return the database's clock."""
         ...
 
+    def is_given(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Return the condition that the column has one of the values in the parameter."""
+        ...
 
-def new_rows(table: Table, returning: Column[Any]) -> Any:
+
+def new_rows(table: Table, *returning: Column[Any]) -> Any:
     """Return the INSERT of rows that leaves out those which break a unique rule."""
-    return insert(table).on_conflict_do_nothing().returning(returning)
+    return insert(table).on_conflict_do_nothing().returning(*returning)
+
+
+def copied_rows(dialect: Clocked, copied: Copied) -> Select[Any]:
+    """Return the SELECT of what is copied, behind the id; its parameter is `ids`."""
+    source = copied.source
+    columns = [source.c[name] for name in copied.columns]
+    return select(source.c.id, *columns).where(dialect.is_given(source.c.id, "ids"))
 
 
 def stamped_rows(dialect: Clocked, table: Table, stamped: tuple[str, ...]) -> Insert:

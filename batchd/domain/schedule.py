@@ -218,7 +218,7 @@ def parse_schedule(text: str, timezone: str) -> Rule:
 
 def fire_delay(seed: str, fire: datetime, jitter: timedelta) -> timedelta:
     """Return a delay from zero to `jitter` that depends on the schedule and the fire time alone."""
-    return jitter * fraction_of(f"{seed}@{fire.isoformat()}")
+    return jitter * fraction_of(f"{seed}@{fire.isoformat()}") if jitter else jitter
 
 
 def zone_named(name: str) -> ZoneInfo:

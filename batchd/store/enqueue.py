@@ -97,7 +97,8 @@ def enqueue_in(
     plain = [row for run, row in zip(wanted, rows, strict=True) if run.unique_key is None]
     ids: list[int] = []
     for start in range(0, len(plain), _CHUNK):
-        ids.extend(store.dialect.insert_new(connection, runs, plain[start : start + _CHUNK], runs.c.id))
+        new = store.dialect.insert_new(connection, runs, plain[start : start + _CHUNK], runs.c.id)
+        ids.extend(row.id for row in new)
     unique = add_unique(connection, store.dialect, _unique_rows(wanted, rows))
     ids.extend(found.id for found in unique.values() if found.outcome is Outcome.QUEUED)
     if ids or unique:
@@ -114,8 +115,8 @@ def enqueue_each(
     plain = [place for place, run in enumerate(wanted) if run.unique_key is None]
     for start in range(0, len(plain), _CHUNK):
         places = plain[start : start + _CHUNK]
-        ids = store.dialect.insert_new(connection, runs, [rows[place] for place in places], runs.c.id)
-        came_to |= {place: Enqueued(run_id, Outcome.QUEUED) for place, run_id in zip(places, ids, strict=True)}
+        new = store.dialect.insert_new(connection, runs, [rows[place] for place in places], runs.c.id)
+        came_to |= {place: Enqueued(row.id, Outcome.QUEUED) for place, row in zip(places, new, strict=True)}
     if came_to:
         store.dialect.notify(connection, [Topic.RUNS])
     return tuple(came_to[place] for place in range(len(wanted)))

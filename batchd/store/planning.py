@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, case, func, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
-from batchd.db.dialect import Dialect, Topic
+from batchd.db.dialect import Copied, Dialect, Topic
 from batchd.db.engine import Database, brief_message
 from batchd.db.types import UtcTimestamp
 from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
@@ -32,6 +32,30 @@ BATCH = 1_000
 
 _QUEUE_DEPTH = 2
 """Under overlap `queue`: one run executes, one waits."""
+
+_COPIED = Copied(
+    ("kind", "queue", "priority", "params", "retry", "max_attempts", "mutex"),
+    schedules,
+    "schedule_id",
+)
+"""What a run has as its schedule has it, which the planner itself need not know."""
+
+_READ = (
+    "id",
+    "schedule",
+    "timezone",
+    "next_run_at",
+    "catch_up",
+    "catch_up_max_runs",
+    "catch_up_max_age_seconds",
+    "overlap",
+    "start_deadline_seconds",
+    "jitter_seconds",
+    "timeout_seconds",
+    "limit_key",
+)
+
+_MOST_UNFINISHED = {Overlap.SKIP: 1, Overlap.QUEUE: _QUEUE_DEPTH, Overlap.ALLOW: None}
 
 _UNPLANNABLE = (ValueError, ArithmeticError, AttributeError, TypeError, LookupError)
 """What a row that somebody edited by hand can raise; ScheduleError is a ValueError."""
@@ -79,6 +103,9 @@ class _Batch:
     now: datetime
     store_now: datetime
     unfinished: dict[str, int]
+    plans: dict[tuple[Any, ...], FirePlan] = field(default_factory=dict)
+    """By what they depend on: what is due at the same moment mostly has the same schedule."""
+
     runs: list[dict[str, Any]] = field(default_factory=list)
     moves: list[dict[str, Any]] = field(default_factory=list)
     invalid: dict[str, str] = field(default_factory=dict)
@@ -127,7 +154,7 @@ def add_reboots(database: Database, ids: Sequence[str], began_at: datetime) -> P
     `began_at` is when the daemon began: asked again for the same start, nothing is queued twice.
     """
     with database.writing() as connection:
-        rows = connection.execute(select(schedules).where(schedules.c.id.in_(ids))).all()
+        rows = connection.execute(_read().where(schedules.c.id.in_(ids))).all()
         batch = _new_batch(connection, database, rows, began_at)
         for row in rows:
             _add_fires(batch, row, FirePlan((began_at,), None, None))
@@ -167,9 +194,15 @@ def _next() -> Select[Any]:
     return coming.order_by(schedules.c.next_run_at).limit(1)
 
 
+def _read() -> Select[Any]:
+    """Return the SELECT of what planning asks of a schedule: its parameters only where they make a key."""
+    params = case((schedules.c.limit_key.is_not(None), schedules.c.params)).label("params")
+    return select(*[schedules.c[name] for name in _READ], params)
+
+
 def _these_if_due(dialect: Dialect) -> Select[Any]:
     is_due = schedules.c.next_run_at <= bindparam("now", type_=UtcTimestamp())
-    these = select(schedules).where(dialect.is_given(schedules.c.id, "ids"), _plannable(), is_due)
+    these = _read().where(dialect.is_given(schedules.c.id, "ids"), _plannable(), is_due)
     return these.with_for_update(skip_locked=True)
 
 
@@ -189,17 +222,7 @@ def _store_now(dialect: Dialect) -> Select[Any]:
 def _plan(batch: _Batch, row: Row[Any]) -> None:
     written = len(batch.runs)
     try:
-        rule = parse_schedule(row.schedule, row.timezone)
-        deadline = row.start_deadline_seconds
-        plan = plan_fires(
-            rule,
-            next_run_at=row.next_run_at,
-            now=batch.now,
-            policy=CatchUpPolicy(
-                CatchUp(row.catch_up), row.catch_up_max_runs, timedelta(seconds=row.catch_up_max_age_seconds)
-            ),
-            start_deadline=None if deadline is None else timedelta(seconds=deadline),
-        )
+        plan = _fire_plan(batch, row)
         _add_fires(batch, row, plan)
     except ScheduleError as error:
         batch.invalid[row.id] = str(error)
@@ -210,12 +233,37 @@ def _plan(batch: _Batch, row: Row[Any]) -> None:
         batch.moves.append({"id": row.id, "next_run_at": plan.next_run_at})
 
 
+def _fire_plan(batch: _Batch, row: Row[Any]) -> FirePlan:
+    deadline = row.start_deadline_seconds
+    asked = (
+        row.schedule,
+        row.timezone,
+        row.next_run_at,
+        row.catch_up,
+        row.catch_up_max_runs,
+        row.catch_up_max_age_seconds,
+        deadline,
+    )
+    plan = batch.plans.get(asked)
+    if plan is None:
+        plan = batch.plans[asked] = plan_fires(
+            parse_schedule(row.schedule, row.timezone),
+            next_run_at=row.next_run_at,
+            now=batch.now,
+            policy=CatchUpPolicy(
+                CatchUp(row.catch_up), row.catch_up_max_runs, timedelta(seconds=row.catch_up_max_age_seconds)
+            ),
+            start_deadline=None if deadline is None else timedelta(seconds=deadline),
+        )
+    return plan
+
+
 def _add_fires(batch: _Batch, row: Row[Any], plan: FirePlan) -> None:
     if plan.missed is not None:
         batch.runs.append(_missed_run(batch, row, plan.missed))
     # Fires that are caught up together do not overlap each other: they wait for one another.
     together = len(plan.due) > 1
-    limit = {Overlap.SKIP: 1, Overlap.QUEUE: _QUEUE_DEPTH, Overlap.ALLOW: None}[Overlap(row.overlap)]
+    limit = _MOST_UNFINISHED[Overlap(row.overlap)]
     before = batch.unfinished.get(row.id, 0)
     created_by = CreatedBy.CATCH_UP if together or plan.missed is not None else CreatedBy.SCHEDULE
     for fire in plan.due:
@@ -228,25 +276,13 @@ def _add_fires(batch: _Batch, row: Row[Any], plan: FirePlan) -> None:
 def _run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
     return {
         "schedule_id": row.id,
-        "kind": row.kind,
-        "queue": row.queue,
-        "priority": row.priority,
-        "params": row.params,
         "scheduled_for": fire,
-        "scheduled_until": None,
-        "fire_count": 1,
         "available_at": batch.store_now,
-        "start_deadline_at": None,
         "timeout_seconds": row.timeout_seconds,
-        "retry": row.retry,
         "state": RunState.QUEUED.value,
-        "reason": None,
-        "max_attempts": row.max_attempts,
         "created_at": batch.store_now,
-        "finished_at": None,
         "concurrency_key": None if row.overlap == Overlap.ALLOW.value else row.id,
-        "mutex": row.mutex,
-        "limit_key": resolved_key(row.limit_key, row.params),
+        "limit_key": None if row.limit_key is None else resolved_key(row.limit_key, row.params),
         "created_by": CreatedBy.SCHEDULE.value,
     }
 
@@ -264,6 +300,8 @@ def _queued_run(batch: _Batch, row: Row[Any], fire: datetime, created_by: Create
 
 def _skipped_run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
     return _run(batch, row, fire) | {
+        "scheduled_until": None,
+        "fire_count": 1,
         "state": RunState.SKIPPED.value,
         "reason": Reason.OVERLAP.value,
         "finished_at": batch.store_now,
@@ -282,9 +320,9 @@ def _missed_run(batch: _Batch, row: Row[Any], missed: MissedRange) -> dict[str, 
 
 
 def _write(connection: Connection, database: Database, batch: _Batch, count: int) -> Planned:
-    dropped = _write_dropped(connection, database, [run for run in batch.runs if run["finished_at"] is not None])
-    to_queue = [run for run in batch.runs if run["finished_at"] is None]
-    queued = len(database.dialect.insert_new(connection, runs, to_queue, runs.c.id))
+    dropped = _write_dropped(connection, database, [run for run in batch.runs if "finished_at" in run])
+    to_queue = [run for run in batch.runs if "finished_at" not in run]
+    queued = len(database.dialect.insert_new(connection, runs, to_queue, runs.c.id, copied=_COPIED))
     database.dialect.update_each(connection, schedules, ["id"], batch.moves)
     _mark_invalid(connection, database, batch.invalid)
     states = [row.state for row in dropped]
@@ -302,13 +340,8 @@ def _write(connection: Connection, database: Database, batch: _Batch, count: int
 
 def _write_dropped(connection: Connection, database: Database, dropped: list[dict[str, Any]]) -> Sequence[Row[Any]]:
     """Write the runs that policy ends before they begin, and tell of them; return those that were not there already."""
-    if not dropped:
-        return ()
-    statement = database.dialect.insert(runs).on_conflict_do_nothing(
-        index_elements=[runs.c.schedule_id, runs.c.scheduled_for]
-    )
-    returned = statement.returning(runs.c.id, runs.c.schedule_id, runs.c.state, runs.c.reason, runs.c.fire_count)
-    written = connection.execute(returned, dropped).all()
+    told = (runs.c.id, runs.c.schedule_id, runs.c.state, runs.c.reason, runs.c.fire_count)
+    written = database.dialect.insert_new(connection, runs, dropped, *told, copied=_COPIED)
     outbox.add_all(connection, database, [_notice(row) for row in written])
     return written
 

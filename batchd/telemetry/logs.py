@@ -36,6 +36,9 @@ _LONGEST_LINE = 40_000
 _LONGEST_STACK = 16_000
 _LONGEST_PART = 1_000
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_LEVELS = {"warn": "warning", "exception": "error"}
+"""The level of what structlog calls otherwise."""
+
 _FIRST = ("ts", "level", "event", "msg")
 
 LOG_SCHEMA = 1
@@ -80,7 +83,7 @@ def configure_logging(
     numeric = logging.getLevelNamesMapping()[level.upper()]
     pipe = _Pipe(out, Masker(secrets), sink, as_json=as_json, instance=instance)
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, _level, _error, pipe],
+        processors=[_error, pipe],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
@@ -129,19 +132,19 @@ class _Pipe:
         }
         self._bound_json = _json(self._bound)[1:]
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         now = self._clock.now()
-        line: EventDict = {
-            "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            "level": event.pop("level"),
-            "event": event.pop("event"),
-            "msg": "",
-            **_OF_RUN.get(),
-            **event,
-        }
-        line["msg"] = message_of(line["event"], line)
-        fixed = {key: line.pop(key) for key in ("ts", "level", "event")}
-        line, text = _bounded({**fixed, **self._masker.masked(line)})
+        name = event.pop("event")
+        said: EventDict = {"msg": "", **_OF_RUN.get(), **event}
+        said["msg"] = message_of(name, said)
+        line, text = _bounded(
+            {
+                "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+                "level": _LEVELS.get(method, method),
+                "event": name,
+                **self._masker.masked(said),
+            }
+        )
         if self._sink is not None and "run_id" in line:
             self._sink(line)
         shown = f"{text[:-1]},{self._bound_json}" if self._as_json else _readable(line, now)
@@ -151,13 +154,17 @@ class _Pipe:
 
     def _write(self, line: EventDict, shown: str, now: datetime) -> None:
         prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
-        # A log that cannot be written (a closed pipe, a full disk) must not stop the work.
-        with contextlib.suppress(OSError, ValueError):
+        try:
             try:
                 self._out.write(f"{prefix}{shown}\n")
             except UnicodeEncodeError:  # stdout is not UTF-8, or the text holds half a surrogate pair
                 self._out.write(f"{prefix}{self._in_ascii(line, now)}\n")
             self._out.flush()
+        except (
+            OSError,
+            ValueError,
+        ):  # a log that cannot be written (a closed pipe, a full disk) must not stop the work
+            return
 
     def _in_ascii(self, line: EventDict, now: datetime) -> str:
         if self._as_json:
@@ -195,13 +202,10 @@ def _dropped(_logger: WrappedLogger, _method: str, _event: EventDict) -> EventDi
     raise structlog.DropEvent
 
 
-def _level(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    event["level"] = {"warn": "warning", "exception": "error"}.get(method, method)
-    return event
-
-
 def _error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Turn exc_info into a plain `error` object: type, message and the end of the stack, without local variables."""
+    if "exc_info" not in event and "error" not in event:
+        return event
     given = event.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()

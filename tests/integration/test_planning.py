@@ -53,11 +53,17 @@ def test_a_due_fire_becomes_a_queued_run(store: Database) -> None:
 
 
 def test_what_passed_unserved_is_one_missed_row(store: Database) -> None:
-    """Catch-up `once` runs the latest fire; the older ones are counted with their range."""
-    reconcile(store, [job()], START)
+    """Catch-up `once` runs the latest fire; the older ones are counted. All of them have the job's settings."""
+    reconcile(store, [job(timeout=MINUTE, mutex="one at a time", priority=7, params={"text": "é", "n": [1]})], START)
     assert plan(store, FIRST + 10 * MINUTE) == planning.Planned(schedules=1, queued=1, missed=10)
     missed, queued = all_runs(store)
     assert (missed.state, missed.reason, missed.fire_count) == ("missed", "catch_up", 10)
+    with store.reading() as connection:
+        schedule = connection.execute(select(schedules)).one()
+    names = ("kind", "queue", "priority", "params", "timeout_seconds", "retry", "max_attempts", "mutex")
+    as_written = [getattr(schedule, name) for name in names]
+    assert as_written[2:4] == [7, {"text": "é", "n": [1]}]
+    assert [[getattr(run, name) for name in names] for run in (missed, queued)] == [as_written] * 2
     assert (missed.scheduled_for, missed.scheduled_until) == (FIRST, FIRST + 9 * MINUTE)
     assert (queued.state, queued.scheduled_for, queued.created_by) == ("queued", FIRST + 10 * MINUTE, "catch_up")
     with store.reading() as connection:
