@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from batchd.alerts.channel import Channel, Entry, Handover, Message, NotOurs, Undelivered
+from batchd.alerts.keeping import kept
 from batchd.alerts.links import page_of
 from batchd.alerts.settings import ChannelPlan
 from batchd.clock import Clock
@@ -108,7 +109,8 @@ class Post:
     def _send(self, held: HeldChannel, prepared: Prepared) -> None:
         message = message_of(prepared, self._store_id(), self._site)
         try:
-            said = self._channel.send(message, Handover(frozenset(held.reached), lambda: self._confirm(held)))
+            with kept(lambda: deliveries.still_holds(self._store, held), _RENEW_EVERY):
+                said = self._channel.send(message, Handover(frozenset(held.reached), lambda: self._confirm(held)))
         except NotOurs:
             return
         except Exception as error:  # noqa: BLE001 (a channel's trouble is told, and in nobody's way)

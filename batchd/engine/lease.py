@@ -103,8 +103,8 @@ class LeaseKeeper(Loop):
             run_id, fence = attempt.claim.run_id, attempt.claim.fence
             if run_id in renewal.renewed and fence == fences[run_id]:
                 attempt.trusted_until = self._terms.trusted_until(asked_at)
-            elif not attempt.is_ended:
-                # An ending that is being recorded this moment has left `running` too: only a live attempt is lost.
+            elif not (attempt.is_ended or attempt.is_given_back):
+                # What we end or give back this moment has left `running` too: only a live attempt is lost.
                 self._lose(attempt)
         self._cancel(renewal.cancel_requested)
         self.renewed_at = asked_at

@@ -32,6 +32,7 @@ class RunningAttempt:
         self.started_at: float | None = None
         self.deadline: float | None = None
         self.is_ended = False
+        self.is_given_back = False
         self.rows: int | None = None
         self.checkpointed: dict[str, Database] = {}
         self.is_reported_stuck = False

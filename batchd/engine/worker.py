@@ -210,6 +210,10 @@ class Dispatcher(Loop):
         """Release claims that no thread has taken up."""
         if attempts:
             given = [attempt.claim for attempt in attempts]
+            for attempt in attempts:
+                attempt.is_given_back = (
+                    True  # first: whoever renews the leases meanwhile misses them for no other reason
+                )
             release(self._store, given)
             self._in_hand.remove(given)
 

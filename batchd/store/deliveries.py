@@ -7,7 +7,8 @@
                                  └──drop──► dropped, with the reason
 
 One daemon at a time holds a channel: a lease, and a fence without which nothing is written. So two daemons never send
-one alert, and one that was frozen finds out before it sends: `still_holds` is asked at the last moment.
+one alert, and one that was frozen finds out before it sends: `still_holds` is asked at the last moment, and again and
+again while the other side takes its time over the answer, which makes the lease new.
 """
 
 from __future__ import annotations

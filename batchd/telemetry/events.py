@@ -70,7 +70,14 @@ EVENTS: Mapping[str, EventSpec] = {
     "health.recovered": EventSpec("{database} is well again", "After failed checks, the first good one."),
     "history.pruned": EventSpec("removed {runs} old runs", "Retention removed a chunk of batchd's own history."),
     "exports.pruned": EventSpec("{files} old files of exports are gone", "After `[exports] keep_for`."),
-    "http.denied": EventSpec("refused: {reason}", "A request without the right; `route` is what it asked for."),
+    "http.denials_ended": EventSpec(
+        "refused {requests} requests from {address}: {reason}", "None has come for a minute; there were more than told."
+    ),
+    "http.denied": EventSpec(
+        "refused: {reason}",
+        "Requests without the right: the first of an `address`, then ever more rarely with how many `requests`. "
+        "`route` is what the last one asked for.",
+    ),
     "http.hangs": EventSpec(
         "the HTTP server (pid {pid}) has not moved for half a minute and is killed", "Another one starts: `http.died`."
     ),

@@ -145,7 +145,7 @@ class _Door:
     def _told(self, request: Request, endpoint: Endpoint, problem: Problem) -> Response:
         if problem.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
             address = address_of(request, self._desk.settings.trusted_proxies)
-            log.warning("http.denied", route=endpoint.path, reason=problem.code, address=address)
+            self._desk.denials.refused(endpoint.path, problem.code, address, self._desk.clock.monotonic())
             self._desk.counts.denied[problem.code] += 1
         return problem_page(endpoint.path, request, problem) if endpoint.page else problem.response()
 

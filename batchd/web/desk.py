@@ -17,6 +17,7 @@ from batchd.domain.queue import QueueLimits
 from batchd.domain.surface import HttpSettings
 from batchd.jobs.contract import Kind
 from batchd.web.counts import Counts
+from batchd.web.denials import Denials
 from batchd.web.health import Health
 from batchd.web.live.live import Live
 
@@ -84,6 +85,7 @@ class Desk:
     clock: Clock
     mask: Callable[[Any], Any]
     counts: Counts = field(default_factory=Counts)
+    denials: Denials = field(default_factory=Denials)
     exports: ExportSettings | None = None
     live: Live = field(init=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

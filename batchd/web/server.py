@@ -28,6 +28,7 @@ from batchd.web.supervisor import RELOAD
 
 _MOVE_EVERY = timedelta(seconds=1)
 _LOOK_EVERY = timedelta(seconds=5)
+_TELL_ENDS_EVERY = timedelta(seconds=20)
 _TIDY_EVERY = timedelta(minutes=10)
 _KEEP_ALIVE_SECONDS = 5
 _BACKLOG = 512
@@ -101,8 +102,8 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     threading.Thread(target=hear, name="batchd-web-control", daemon=True).start()
-    sides = (_move(desk), _watch_store(desk), _tidy(desk), desk.live.serve(desk.stopping), keep_tidy(desk))
-    loops = [asyncio.create_task(side) for side in sides]
+    sides = (_move(desk), _watch_store(desk), _tell_ends(desk), _tidy(desk))
+    loops = [asyncio.create_task(side) for side in (*sides, desk.live.serve(desk.stopping), keep_tidy(desk))]
     log.info("http.listening", listen=str(desk.settings.listen))
     try:
         await server.serve(sockets=[listener])
@@ -141,6 +142,14 @@ async def _watch_store(desk: Desk) -> None:
                 memory.give_back()  # what the start has left
             desk.health.answered()
         await _pause(desk, _LOOK_EVERY)
+
+
+async def _tell_ends(desk: Desk) -> None:
+    """Have the log say when a flood of refused requests is over."""
+    while not desk.stopping.is_set():
+        await _pause(desk, _TELL_ENDS_EVERY)
+        with going_on("denials"):
+            desk.denials.tell_ends(desk.clock.monotonic())
 
 
 async def _tidy(desk: Desk) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from batchd.alerts import delivery
 from batchd.alerts.alerting import Alerting
-from batchd.alerts.channel import ChannelSettings, Handover, Message, Undelivered
+from batchd.alerts.channel import Channel, ChannelSettings, Handover, Message, Surroundings, Undelivered
+from batchd.alerts.channels.email import EmailChannel, EmailSettings
 from batchd.alerts.delivery import ChannelLoop, PingLoop, Post
 from batchd.alerts.detector import Detector
 from batchd.alerts.settings import AlertSettings, ChannelPlan
@@ -20,7 +22,7 @@ from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.domain.alert import AlertPolicy, AlertRule, QuietHours, Told
 from batchd.domain.queue import QueueLimits, Rate
-from batchd.store import deliveries, incident_log, incidents, listeners, meta, outbox, workers
+from batchd.store import deliveries, incident_log, incidents, leased, listeners, meta, outbox, workers
 from batchd.store.alert_schema import alert_channels, alerts
 from batchd.store.alert_schema import incidents as incident_rows
 from batchd.store.incident_log import Opening
@@ -28,6 +30,8 @@ from batchd.store.incidents import IncidentFilter, IncidentView
 from batchd.store.migrate import migrate
 from batchd.store.schema import runs, schedules
 from tests.support.databases import open_database
+from tests.support.reporting import mail_to
+from tests.support.smtp_sink import SmtpSink
 from tests.support.store_rows import add_run, add_schedule, add_worker
 from tests.support.waiting import wait_until
 
@@ -97,7 +101,7 @@ def detector(store: Database, chosen: AlertSettings | None = None, worker: str =
     return made
 
 
-def post(store: Database, sink: Sink, plan: ChannelPlan | None = None, **changes: Any) -> Post:
+def post(store: Database, sink: Channel, plan: ChannelPlan | None = None, **changes: Any) -> Post:
     """The post of a channel that ends in the sink."""
     options: dict[str, Any] = {"keep_trying": timedelta(days=3), "is_ping": False, **changes}
     chosen = plan or ChannelPlan("ops", "webhook", ChannelSettings())
@@ -255,6 +259,37 @@ def test_two_daemons_judge_and_send_everything_once(store: Database) -> None:
 def around() -> Any:
     """The surroundings of no channel at all."""
     return dataclasses.make_dataclass("Around", [("mask", Any, dataclasses.field(default=str))])()
+
+
+def test_a_slow_mail_server_gets_a_message_once_from_two_daemons(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for its answer for longer than a lease keeps the channel: the other does not send the same mail."""
+    lease = timedelta(seconds=1)
+    monkeypatch.setattr(leased, "LEASE", lease)
+    monkeypatch.setattr(delivery, "_RENEW_EVERY", lease / 5)
+    monkeypatch.setattr(delivery, "_TRY_TO_TAKE", lease / 5)
+    with SmtpSink() as server:
+        server.before_data_reply.clear()
+        mail = Surroundings(mail_to(None, server), SystemClock(), str)
+        channel = EmailChannel(EmailSettings(to=["ops@example.com"], subject_prefix=""), mail)
+        loops = [ChannelLoop(store, post(store, channel), worker, SystemClock()) for worker in ("w1", "w2")]
+        judge = detector(store)
+        fresh_schedule(store)
+        ended(store, "failed")
+        turn(judge)
+        for loop in loops:
+            loop.start()
+        try:
+            wait_until(lambda: server.messages, seconds=30, what="the mail, on its way")
+            over_at = SystemClock().monotonic() + 2.5 * lease.total_seconds()
+            wait_until(lambda: len(server.messages) > 1 or SystemClock().monotonic() > over_at, what="two leases over")
+            server.before_data_reply.set()
+            wait_until(lambda: incidents.channel_views(store)[0].waiting == 0, seconds=30, what="all marked as sent")
+        finally:
+            server.before_data_reply.set()
+            assert [loop.stop(SystemClock().monotonic() + 10) for loop in loops] == [True, True]
+    assert len(server.messages) == 1
 
 
 def test_a_daemon_that_lost_its_place_writes_nothing(store: Database) -> None:

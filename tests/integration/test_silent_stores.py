@@ -14,6 +14,7 @@ from sqlalchemy import select
 from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.domain.run import RunState
+from batchd.engine.lease import LeaseKeeper
 from batchd.engine.running import InHand, RunningAttempt
 from batchd.engine.settings import EngineSettings
 from batchd.engine.worker import Dispatcher, Waiting
@@ -78,8 +79,14 @@ def test_an_attempt_stops_before_its_lease_ends_although_the_store_hangs(direct:
     store.close()
 
 
-def test_claims_that_could_not_be_given_back_are_given_back_later(direct: Database, wire: FaultyWire) -> None:
-    """A claim that no thread took up is released, after an outage as well; forgotten, it would be renewed for ever."""
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
+def test_claims_that_could_not_be_given_back_are_given_back_later(
+    direct: Database, wire: FaultyWire, fault: Fault
+) -> None:
+    """A claim that no thread took up is released, after an outage as well; forgotten, it would be renewed for ever.
+
+    Nor is it told of as lost when leases are renewed before it is known to be given back.
+    """
     store = open_database(wire.url)
     clock = SystemClock()
     waiting, in_hand = Waiting(clock), InHand(clock)
@@ -90,10 +97,14 @@ def test_claims_that_could_not_be_given_back_are_given_back_later(direct: Databa
     old = RunningAttempt(claimed, trusted_until=clock.monotonic() + 99, claimed_at=clock.monotonic() - 99)
     in_hand.add([old])
     waiting.put([old])
-    wire.break_next_commit(Fault.BEFORE, after="UPDATE batchd_runs SET")
+    wire.break_next_commit(fault, after="UPDATE batchd_runs SET")
     with pytest.raises(DatabaseUnavailable):
         dispatcher.run_once(clock.now())
     assert in_hand.all() == (old,)
+    keeper = LeaseKeeper(direct, settings, "me", in_hand, clock)
+    keeper.beat_now()
+    keeper.run_once(clock.now())
+    assert old.stop_reason is None
     dispatcher.run_once(clock.now())
     assert in_hand.all() == ()
     run = run_row(direct, run_id)
