@@ -83,7 +83,7 @@ def configure_logging(
     numeric = logging.getLevelNamesMapping()[level.upper()]
     pipe = _Pipe(out, Masker(secrets), sink, as_json=as_json, instance=instance)
     structlog.configure(
-        processors=[_error, pipe],
+        processors=[structlog.contextvars.merge_contextvars, _error, pipe],  # a team's jobs may bind some
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
@@ -160,11 +160,8 @@ class _Pipe:
             except UnicodeEncodeError:  # stdout is not UTF-8, or the text holds half a surrogate pair
                 self._out.write(f"{prefix}{self._in_ascii(line, now)}\n")
             self._out.flush()
-        except (
-            OSError,
-            ValueError,
-        ):  # a log that cannot be written (a closed pipe, a full disk) must not stop the work
-            return
+        except (OSError, ValueError):
+            return  # a log that cannot be written (a closed pipe, a full disk) must not stop the work
 
     def _in_ascii(self, line: EventDict, now: datetime) -> str:
         if self._as_json:
