@@ -53,9 +53,13 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
     """Have every connection follow the settings: UTC, how long statements and locks take, the store's isolation."""
     wanted = {
         "timezone": "UTC",
+        "datestyle": "ISO",  # psycopg reads no other; the order of day and month in literals stays
+        "intervalstyle": "postgres",
         "statement_timeout": str(_milliseconds(settings.statement_timeout)),
         "lock_timeout": str(_milliseconds(settings.lock_timeout)),
     }
+    if settings.is_store:
+        wanted["client_encoding"] = "UTF8"
     isolation = {"transaction_isolation": _ISOLATION} if settings.is_store else {}
     lasting = {f"default_{name}": level for name, level in isolation.items()} | (_IN_ORDER if settings.in_order else {})
     # SET instead of start-up `options`, which PgBouncer refuses.

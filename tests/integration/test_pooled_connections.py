@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date, timedelta
 
 import psycopg
 import pytest
@@ -12,7 +13,10 @@ from batchd.db import liveness
 from batchd.db.dialect import Failure
 from batchd.db.engine import Database
 from batchd.errors import DatabaseUnavailable
+from batchd.store.claimed import ClaimRequest
+from batchd.store.claims import claim
 from tests.support.databases import open_database
+from tests.support.store_rows import add_run
 from tests.support.waiting import wait_until
 
 
@@ -121,6 +125,23 @@ def test_the_store_is_read_committed(store: Database) -> None:
     assert store.by_itself(asked, {}) == ("read committed",)
     with store.reading() as connection, store.dialect.read_only(connection):
         assert connection.exec_driver_sql(asked).scalar_one() == "repeatable read"
+
+
+def test_a_database_may_have_other_defaults(store: Database) -> None:
+    """Those of dates, of text and of compilers are no business of batchd's store."""
+    with store.writing() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        for setting in ("datestyle = 'SQL, DMY'", "intervalstyle = 'iso_8601'", "client_encoding = latin1", "jit = on"):
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET {setting}")
+    store.close()
+    add_run(store, job=None, queue="€")
+    for is_at_once in (True, False):
+        store.dialect.changes_in_ctes = is_at_once
+        assert [each.queue for each in claim(store, ClaimRequest("w", 1, timedelta(minutes=1), {}))] == ["€"]
+        add_run(store, job=None, queue="€")
+    with store.reading() as connection:
+        day = connection.exec_driver_sql("SELECT CAST('02/01/2026' AS date), interval '1 day'").one()
+    assert tuple(day) == (date(2026, 1, 2), timedelta(days=1))
 
 
 def test_a_session_that_may_only_read_is_left(store: Database) -> None:
