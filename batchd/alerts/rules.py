@@ -30,7 +30,7 @@ _LONGEST_BODY = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was looked up for an event: the run now, how long the job's runs may take, and whether no rows are odd.
+    """What was looked up for an event: the run now, the limit that it went beyond, and whether no rows are odd.
 
     `open` are the keys of the incidents that are open or were before the events at hand. `unserved` is the first fire
     time that went without a success for too long until this one.
@@ -156,7 +156,7 @@ class Judge:
         if run is None or run.seconds is None:
             return []
         took = timedelta(seconds=run.seconds)
-        if known.limit is not None and took > known.limit:
+        if known.limit is not None:
             summary = f"it took {spoken(took)}; the limit is {spoken(known.limit)}"
             details = {"seconds": run.seconds, "limit_seconds": known.limit.total_seconds()}
             return self._opening(AlertRule.TOO_LONG, event, known, summary, details)

@@ -15,7 +15,16 @@ from batchd.alerts.rules import subject_of
 from batchd.alerts.settings import AlertSettings
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.domain.alert import TELL_NO_SUCCESS, AlertRule, duration_limit, incident_key, overdue_fire, spoken
+from batchd.domain.alert import (
+    TELL_NO_SUCCESS,
+    AlertPolicy,
+    AlertRule,
+    duration_limit,
+    incident_key,
+    is_short,
+    overdue_fire,
+    spoken,
+)
 from batchd.domain.job import JsonObject
 from batchd.domain.quantities import parse_duration
 from batchd.domain.run import EXTERNAL_KIND
@@ -51,11 +60,18 @@ class Limits:
         self._clock = clock
         self._known: dict[str, tuple[float, timedelta | None]] = {}
 
-    def of(self, job: str | None) -> timedelta | None:
-        """Return the limit of the job's runs; None when there is none."""
+    def exceeded(self, job: str | None, took: timedelta) -> timedelta | None:
+        """Return the limit that a run of the job has gone beyond; None when it has not.
+
+        The store is asked for the job's last runs only when that can matter: most runs are short under any limit.
+        """
         policy = self._settings.policy_of(job)
-        if not policy.wants(AlertRule.TOO_LONG):
+        if not policy.wants(AlertRule.TOO_LONG) or is_short(policy, took):
             return None
+        limit = self._limit(job, policy)
+        return limit if limit is not None and took > limit else None
+
+    def _limit(self, job: str | None, policy: AlertPolicy) -> timedelta | None:
         if job is None or policy.p99_factor is None:
             return policy.max_duration
         now = self._clock.monotonic()
@@ -152,9 +168,9 @@ class Watch:
             subject = subject_of(run.job, run.kind)
             if incident_key(AlertRule.TOO_LONG, subject) in is_open:
                 continue
-            limit = self._limits.of(run.job)
             took = timedelta(seconds=run.seconds)
-            if limit is None or took <= limit:
+            limit = self._limits.exceeded(run.job, took)
+            if limit is None:
                 continue
             changes.append(
                 Opening(
