@@ -113,6 +113,11 @@ class Loop(abc.ABC):
         if not self._woken.is_set():
             self._woken.set()
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether the next turn follows at once."""
+        return self._woken.is_set()
+
     def request_stop(self) -> None:
         """Ask the loop to end after its current turn, without waiting for it."""
         self._stopping.set()

@@ -117,7 +117,7 @@ class Detector(Loop):
             return Known(run, None, is_too_quiet=False, open=is_open)
         return Known(
             run,
-            self._limits.of(job),
+            None if run.seconds is None else self._limits.exceeded(job, timedelta(seconds=run.seconds)),
             is_too_quiet=self._had_nothing(job, run),
             open=is_open,
             jitter=self._watch.jitter_of(job),

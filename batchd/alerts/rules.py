@@ -30,7 +30,7 @@ _LONGEST_BODY = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was looked up for an event: the run now, how long the job's runs may take, and whether no rows are odd.
+    """What was looked up for an event: the run now, the limit that it went beyond, and whether no rows are odd.
 
     `open` are the keys of the incidents that are open or were before the events at hand. `unserved` is the first fire
     time that went without a success for too long until this one.
@@ -136,7 +136,7 @@ class Judge:
         if run is None or run.job is None or run.started_at is None:
             return []
         policy = self._policy(event)
-        if any(incident_key(rule, subject) in known.open for rule in TELL_NO_SUCCESS):
+        if known.open and any(incident_key(rule, subject) in known.open for rule in TELL_NO_SUCCESS):
             return []
         due = run.scheduled_for
         if due is not None and run.started_at - due - known.jitter <= policy.grace:
@@ -156,10 +156,12 @@ class Judge:
         if run is None or run.seconds is None:
             return []
         took = timedelta(seconds=run.seconds)
-        if known.limit is not None and took > known.limit:
+        if known.limit is not None:
             summary = f"it took {spoken(took)}; the limit is {spoken(known.limit)}"
             details = {"seconds": run.seconds, "limit_seconds": known.limit.total_seconds()}
             return self._opening(AlertRule.TOO_LONG, event, known, summary, details)
+        if not known.open:
+            return []  # most often: spare the words
         return self._closings(event, known, subject, (AlertRule.TOO_LONG,), f"a run took {spoken(took)}")
 
     def _had_rows(self, event: OutboxEvent, known: Known, subject: str) -> list[Change]:
@@ -207,8 +209,10 @@ class Judge:
         opened: Sequence[Change] = (),
     ) -> list[Change]:
         """Return closings of what is open, and of what this very event has `opened`."""
+        if not known.open and not opened:
+            return []
         tells = self._policy(event).tells_recovery
-        keys = {*known.open, *(each.key for each in opened if isinstance(each, Opening))}
+        just_opened = {each.key for each in opened if isinstance(each, Opening)}
         return [
             Closing(
                 rule,
@@ -220,7 +224,7 @@ class Judge:
                 is_told=tells,
             )
             for rule in rules
-            if incident_key(rule, subject) in keys
+            if (key := incident_key(rule, subject)) in known.open or key in just_opened
         ]
 
     def _ping(self, event: OutboxEvent, told: Told, summary: str = "") -> list[Change]:

@@ -15,7 +15,16 @@ from batchd.alerts.rules import subject_of
 from batchd.alerts.settings import AlertSettings
 from batchd.clock import Clock
 from batchd.db.engine import Database
-from batchd.domain.alert import TELL_NO_SUCCESS, AlertRule, duration_limit, incident_key, overdue_fire, spoken
+from batchd.domain.alert import (
+    TELL_NO_SUCCESS,
+    AlertPolicy,
+    AlertRule,
+    duration_limit,
+    incident_key,
+    is_short,
+    overdue_fire,
+    spoken,
+)
 from batchd.domain.job import JsonObject
 from batchd.domain.quantities import parse_duration
 from batchd.domain.run import EXTERNAL_KIND
@@ -26,6 +35,7 @@ from batchd.store.incident_log import Change, Closing, OpenIncident, Opening
 
 _LIMIT_HOLDS = timedelta(minutes=10)
 _LATEST = timedelta(days=36_500)
+_READ_AGAIN_EVERY = timedelta(minutes=5)
 
 Open = Mapping[str, OpenIncident]
 
@@ -51,11 +61,18 @@ class Limits:
         self._clock = clock
         self._known: dict[str, tuple[float, timedelta | None]] = {}
 
-    def of(self, job: str | None) -> timedelta | None:
-        """Return the limit of the job's runs; None when there is none."""
+    def exceeded(self, job: str | None, took: timedelta) -> timedelta | None:
+        """Return the limit that a run of the job has gone beyond; None when it has not.
+
+        The store is asked for the job's last runs only when that can matter: most runs are short under any limit.
+        """
         policy = self._settings.policy_of(job)
-        if not policy.wants(AlertRule.TOO_LONG):
+        if not policy.wants(AlertRule.TOO_LONG) or is_short(policy, took):
             return None
+        limit = self._limit(job, policy)
+        return limit if limit is not None and took > limit else None
+
+    def _limit(self, job: str | None, policy: AlertPolicy) -> timedelta | None:
         if job is None or policy.p99_factor is None:
             return policy.max_duration
         now = self._clock.monotonic()
@@ -75,10 +92,12 @@ class Watch:
         self._limits = limits
         self._expected: dict[str, _Expected] = {}
         self._jobs: dict[str, WatchedJob] | None = None
+        self._mark: tuple[object, ...] = ()
+        self._read_again_at: datetime | None = None
 
     def missed(self, now: datetime, is_open: Open) -> list[Change]:
         """Return the jobs that did not run in time, and close what is about jobs that need not run any more."""
-        jobs = self._read_jobs()
+        jobs = self._jobs_now(now)
         return [*self._missed(jobs, now, is_open), *self._gone(jobs, is_open)]
 
     def jitter_of(self, job: str | None) -> timedelta:
@@ -107,6 +126,17 @@ class Watch:
 
     def _known_jobs(self) -> dict[str, WatchedJob]:
         return self._read_jobs() if self._jobs is None else self._jobs
+
+    def _jobs_now(self, now: datetime) -> dict[str, WatchedJob]:
+        """Return the jobs; to read ten thousand takes a tenth of a second, so only when they have changed.
+
+        And now and then, for who changes a row by hand says nothing of it in `updated_at`.
+        """
+        mark = alert_facts.jobs_mark(self._store)
+        if self._jobs is None or mark != self._mark or self._read_again_at is None or now >= self._read_again_at:
+            self._mark, self._read_again_at = mark, now + _READ_AGAIN_EVERY
+            return self._read_jobs()
+        return self._jobs
 
     def _read_jobs(self) -> dict[str, WatchedJob]:
         self._jobs = {job.name: job for job in alert_facts.watched_jobs(self._store)}
@@ -137,13 +167,13 @@ class Watch:
         return changes
 
     def _may_be_overdue(self, job: WatchedJob, now: datetime, is_open: Open) -> bool:
+        known = self._expected.get(job.name)
+        if known is not None and known.since == job.since and now <= known.overdue_at:
+            return False
         if not job.is_expected or not self._settings.policy_of(job.name).wants(AlertRule.MISSED):
             self._expected.pop(job.name, None)
             return False
-        if any(incident_key(rule, job.name) in is_open for rule in TELL_NO_SUCCESS):
-            return False
-        known = self._expected.get(job.name)
-        return known is None or known.since != job.since or now > known.overdue_at
+        return not any(incident_key(rule, job.name) in is_open for rule in TELL_NO_SUCCESS)
 
     def too_long(self, is_open: Open) -> list[Change]:
         """Return the runs that have been at work for longer than they may."""
@@ -152,9 +182,9 @@ class Watch:
             subject = subject_of(run.job, run.kind)
             if incident_key(AlertRule.TOO_LONG, subject) in is_open:
                 continue
-            limit = self._limits.of(run.job)
             took = timedelta(seconds=run.seconds)
-            if limit is None or took <= limit:
+            limit = self._limits.exceeded(run.job, took)
+            if limit is None:
                 continue
             changes.append(
                 Opening(

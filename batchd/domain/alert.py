@@ -141,6 +141,12 @@ def duration_limit(policy: AlertPolicy, durations: Sequence[float]) -> timedelta
     return min(limits, default=None)
 
 
+def is_short(policy: AlertPolicy, took: timedelta) -> bool:
+    """Return whether a run that took so long is within its limit whatever the last runs took."""
+    is_within = policy.max_duration is None or took <= policy.max_duration
+    return is_within and (policy.p99_factor is None or took <= policy.p99_least)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below or at which the share of the values lies (nearest rank); the values must not be empty."""
     ordered = sorted(values)

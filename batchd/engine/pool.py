@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -295,9 +294,7 @@ class Engine:
             running.is_ended = True
             duration = round(self._clock.monotonic() - started, 3)
             _tell(log, ending, duration)
-        self._finisher.add(
-            replace(ending, duration_seconds=duration, rows=running.rows, progress=running.last_progress)
-        )
+        self._finisher.add(ending.measured(duration, running.rows, running.last_progress))
         self._look_for_more()
 
     def _recorded(self, endings: Sequence[Ending]) -> None:
@@ -334,8 +331,8 @@ class Engine:
             self._meters.count("retries", claim.job)
 
     def _look_for_more(self) -> None:
-        """Have the dispatcher look when a thread is free, unless it knows that nothing waits."""
-        if not self._dispatcher.is_dry and self._waiting.wanted() > 0:
+        """Have the dispatcher look when a thread is free, unless it knows that nothing waits or looks soon anyway."""
+        if not self._dispatcher.is_dry and not self._dispatcher.is_woken and self._waiting.wanted() > 0:
             self._dispatcher.wake()
 
 

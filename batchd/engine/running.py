@@ -26,7 +26,6 @@ class RunningAttempt:
     def __init__(self, claim: Claim, *, trusted_until: float, claimed_at: float, setup: Setup | None = None) -> None:
         self.claim = claim
         self.setup = setup
-        self.interrupts = Interrupts()
         self.claimed_at = claimed_at
         self.trusted_until = trusted_until
         self.started_at: float | None = None
@@ -36,11 +35,21 @@ class RunningAttempt:
         self.rows: int | None = None
         self.checkpointed: dict[str, Database] = {}
         self.is_reported_stuck = False
-        self._told = threading.Event()
         self._lock = threading.Lock()
         self._reason: StopReason | None = None
         self._progress: Progress | None = None
         self.last_progress: Progress | None = None
+        # Both are made when they are first asked for: most attempts never do, and they cost more than all else here.
+        self._told: threading.Event | None = None
+        self._interrupts: Interrupts | None = None
+
+    @property
+    def interrupts(self) -> Interrupts:
+        """Return the connections that the attempt has in use."""
+        with self._lock:
+            if self._interrupts is None:
+                self._interrupts = Interrupts()
+            return self._interrupts
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -60,7 +69,8 @@ class RunningAttempt:
                 return False
             is_news = self._reason is not reason
             self._reason = reason
-        self._told.set()
+            if self._told is not None:
+                self._told.set()
         return is_news
 
     def raise_if_stopping(self) -> None:
@@ -70,7 +80,10 @@ class RunningAttempt:
 
     def wait(self, pause: timedelta) -> None:
         """Sleep, unless and until the attempt is told to stop: then raise RunInterrupted."""
-        self._told.wait(max(0.0, pause.total_seconds()))
+        with self._lock:
+            self.raise_if_stopping()
+            told = self._told = self._told or threading.Event()
+        told.wait(max(0.0, pause.total_seconds()))
         self.raise_if_stopping()
 
     def report(self, progress: Progress) -> None:

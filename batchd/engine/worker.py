@@ -257,8 +257,9 @@ class Dispatcher(Loop):
         return len(attempts), expected
 
     def _room(self, settings: EngineSettings) -> dict[str, int]:
-        counts = self._in_hand.count_by_queue()
-        room = {queue: limit - counts.get(queue, 0) for queue, limit in settings.queues.items() if limit is not None}
+        limited = {queue: limit for queue, limit in settings.queues.items() if limit is not None}
+        counts = self._in_hand.count_by_queue() if limited else {}
+        room = {queue: limit - counts.get(queue, 0) for queue, limit in limited.items()}
         # Nothing of a shared limit ahead of need: what one daemon holds back, another could begin, and a start counts
         # in a rate's window from its claim.
         idle = self._waiting.idle()

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, case, func, literal, select
 
 from batchd.db.engine import Database
+from batchd.db.types import UtcTimestamp
 from batchd.domain.job import JsonObject
 from batchd.domain.queue import QueueLimits
-from batchd.domain.run import RunState
+from batchd.domain.run import EXTERNAL_KIND, RunState
 from batchd.store.schema import outbox, runs, schedules, workers
 from batchd.store.waiting_runs import oldest_ready
 
 _LAST_DURATIONS = 100
 _LAST_COUNTS = 10
+_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,10 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """A job that the config has, as its row says. `since` is when the row last changed: config, pause, resume."""
+    """A job that the config has, as its row says. `since` is when the row last changed: config, pause, resume.
+
+    `params` are those of an external job only.
+    """
 
     name: str
     kind: str
@@ -135,10 +140,22 @@ def last_row_counts(store: Database, job: str, before_run: int) -> list[int | No
         return list(connection.execute(statement).scalars())
 
 
+def jobs_mark(store: Database) -> tuple[object, ...]:
+    """Return what is another than before when `watched_jobs` is: a row came, went, or has another `updated_at`.
+
+    The sum is for a change that commits after a later one was seen.
+    """
+    age = store.dialect.seconds_between(literal(_EPOCH, UtcTimestamp()), schedules.c.updated_at)
+    statement = select(func.count(), func.max(schedules.c.updated_at), func.sum(age))
+    with store.reading() as connection:
+        return tuple(connection.execute(statement.where(schedules.c.removed_at.is_(None))).one())
+
+
 def watched_jobs(store: Database) -> tuple[WatchedJob, ...]:
     """Return the jobs that the config has; one that is paused or disabled is not expected to run."""
-    names = ("id", "kind", "schedule", "timezone", "params", "enabled", "paused_at", "updated_at", "jitter_seconds")
-    statement = select(*(schedules.c[name] for name in names)).where(schedules.c.removed_at.is_(None))
+    names = ("id", "kind", "schedule", "timezone", "enabled", "paused_at", "updated_at", "jitter_seconds")
+    params = case((schedules.c.kind == EXTERNAL_KIND, schedules.c.params)).label("params")
+    statement = select(*(schedules.c[name] for name in names), params).where(schedules.c.removed_at.is_(None))
     with store.reading() as connection:
         return tuple(
             WatchedJob(
@@ -166,7 +183,8 @@ def last_successes(store: Database, jobs: Collection[str], before_run: int | Non
         .correlate(schedules)
         .scalar_subquery()
     )
-    statement = select(schedules.c.id, newest.label("began")).where(schedules.c.id.in_(sorted(jobs)))
+    these = store.dialect.is_among(schedules.c.id, sorted(jobs))
+    statement = select(schedules.c.id, newest.label("began")).where(these)
     with store.reading() as connection:
         return {row.id: row.began for row in connection.execute(statement) if row.began is not None}
 

@@ -75,7 +75,7 @@ def cancel_requests(store: Database, run_ids: Collection[int]) -> frozenset[int]
         return frozenset()
     with store.reading() as connection:
         found = connection.execute(
-            select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.cancel_requested_at.is_not(None))
+            select(runs.c.id).where(store.dialect.is_among(runs.c.id, run_ids), runs.c.cancel_requested_at.is_not(None))
         ).scalars()
         return frozenset(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ class LineBuffer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lines: deque[Mapping[str, Any]] = deque()
-        self._counts: dict[int, int] = {}
+        self._counts: OrderedDict[int, int] = OrderedDict()
         self.dropped = 0
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class LineBuffer:
             return
         with self._lock:
             if len(self._counts) > _MOST_RUNS:
-                del self._counts[next(iter(self._counts))]
+                self._counts.popitem(last=False)  # a dict would look through all places that have been left
             count = self._counts[run_id] = self._counts.get(run_id, 0) + 1
             if count > MOST_LINES:
                 return

@@ -135,14 +135,14 @@ class _Pipe:
     def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         now = self._clock.now()
         name = event.pop("event")
-        said: EventDict = {"msg": "", **_OF_RUN.get(), **event}
+        said: dict[str, Any] = {"msg": "", **_OF_RUN.get(), **event}
         said["msg"] = message_of(name, said)
         line, text = _bounded(
             {
                 "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
                 "level": _LEVELS.get(method, method),
                 "event": name,
-                **self._masker.masked(said),
+                **self._masker.masked_fields(said),
             }
         )
         if self._sink is not None and "run_id" in line:

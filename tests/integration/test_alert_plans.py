@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from batchd.db.engine import Database
 from batchd.domain.queue import QueueLimits
-from batchd.store import alert_facts
+from batchd.store import alert_facts, control
 from batchd.store.migrate import migrate
 from tests.support.cleaning import execute
 from tests.support.plans import plan_of, rows_read, statements
@@ -56,3 +56,19 @@ def test_no_question_reads_the_history(database: Database) -> None:
         else:
             steps = [step for step in plan_of(database, statement, parameters) if "batchd_runs" in step]
             assert all(" USING " in step for step in steps), (statement, steps)
+
+
+def test_jobs_are_read_again_when_one_changed(database: Database) -> None:
+    """Added, paused, resumed: each shows in the mark, and a look at a fire does not."""
+    migrate(database)
+    add_schedule(database)
+    marks = [alert_facts.jobs_mark(database)]
+    assert alert_facts.jobs_mark(database) == marks[0]
+    execute(database, "UPDATE batchd_schedules SET next_run_at = updated_at")
+    assert alert_facts.jobs_mark(database) == marks[0]
+    add_schedule(database, "weekly")
+    marks.append(alert_facts.jobs_mark(database))
+    for change in (control.pause, control.resume):
+        change(database, "nightly")
+        marks.append(alert_facts.jobs_mark(database))
+    assert len(set(marks)) == 4

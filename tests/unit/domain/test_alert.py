@@ -10,6 +10,7 @@ from batchd.domain.alert import (
     AlertPolicy,
     AlertRule,
     duration_limit,
+    is_short,
     is_too_quiet,
     overdue_fire,
     parse_quiet_hours,
@@ -102,3 +103,12 @@ def test_no_rows_are_odd_only_where_there_are_always_some() -> None:
 def test_a_channel_rests_longer_and_longer_but_not_for_ever() -> None:
     """Two seconds, four, … ten minutes."""
     assert [pause_after(each).total_seconds() for each in (1, 2, 3, 9, 10, 5_000)] == [2, 4, 8, 512, 600, 600]
+
+
+def test_a_run_that_is_short_is_within_the_limit_whatever_the_last_ones_took() -> None:
+    """So nobody need look up what they took."""
+    for rules in (policy(), policy(timedelta(seconds=20)), policy(p99_factor=None), policy(timedelta(hours=2), None)):
+        for seconds in (0.1, 20.0, 60.0, 60.1, 7_200.0, 7_300.0):
+            limits = [duration_limit(rules, [took] * 50) for took in (0.0, 1.0, 3_600.0)]
+            is_within = all(limit is None or timedelta(seconds=seconds) <= limit for limit in limits)
+            assert is_short(rules, timedelta(seconds=seconds)) is is_within

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchd.telemetry.logs import configure_logging, get_logger, in_every_line
 from batchd.telemetry.masking import Masker
@@ -177,6 +179,26 @@ def test_telling_keys_hide_their_value(key: str) -> None:
     for value in ("x", b"x", ["x"], {"a": "x"}):
         assert Masker([]).masked({key: value}) == {key: "***"}
     assert Masker([]).masked({key: None}) == {key: None}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["msg", "job", "token", "result", "lag_s", "rows"]),
+        st.one_of(
+            st.none(),
+            st.integers(),
+            st.floats(),
+            st.just({}),
+            st.just({"password": "x"}),
+            st.just(["hush"]),
+            st.lists(st.sampled_from(["a", "hu", "sh", "\n", "=", "?key=", "://u:", "p@", "st", " "])).map("".join),
+        ),
+    )
+)
+def test_one_look_at_all_fields_finds_what_a_look_at_each_finds(fields: dict[str, Any]) -> None:
+    """Secrets known by value, by the name of the field, and in URLs; numbers that JSON does not have."""
+    masker = Masker(["hush", "st\nhu"])
+    assert repr(masker.masked_fields(fields)) == repr(masker.masked(fields))
 
 
 def test_a_repeating_error_is_told_ever_more_rarely_and_its_end_once() -> None:
