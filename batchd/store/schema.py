@@ -33,7 +33,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 11  # of the tables below; the migrations up to this number make them
+SCHEMA_VERSION = 12  # of the tables below; the migrations up to this number make them
 
 metadata = MetaData(
     naming_convention={

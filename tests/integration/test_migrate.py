@@ -29,6 +29,7 @@ from batchd.store.migrate import check_version, migrate, migration_sql
 from batchd.store.schema import SCHEMA_VERSION, meta
 from tests.support.daemon import write_config
 from tests.support.databases import open_database
+from tests.support.store_rows import add_schedule
 
 
 @pytest.fixture
@@ -119,6 +120,46 @@ def test_a_store_of_version_1_is_upgraded_in_place(database: Database, monkeypat
         child = NewRun(kind="noop", key="1")
         assert len(enqueue_in(connection, database, [child], created_by=CreatedBy.JOB, parent_id=7)) == 1
     assert [claimed.run_id for claimed in claim(database, ClaimRequest("w", 1, timedelta(seconds=9), {}))] == [7]
+
+
+@pytest.mark.parametrize("had", ["older ones", "none"])
+def test_a_store_of_version_11_gets_todays_ways_to_enqueue_by_sql(
+    database: Database, monkeypatch: pytest.MonkeyPatch, had: str
+) -> None:
+    """Whatever its own version 3 has made: that was changed in place more than once."""
+    monkeypatch.setattr("batchd.store.migrate.SCHEMA_VERSION", 11)
+    assert migrate(database)
+    dialect = database.dialect.name
+    with database.writing() as connection:
+        for statement in _FIRST_WAYS[dialect] if had == "older ones" else ():
+            connection.execute(text(statement))
+    monkeypatch.undo()
+    assert migrate(database)
+    add_schedule(database, "welcome", kind="mail", params={"to": "ann"}, limit_key="mail:{to}")
+    call = {
+        "postgresql": "SELECT batchd_enqueue('welcome')",
+        "sqlite": "INSERT INTO batchd_enqueue (name) VALUES ('welcome')",
+    }
+    with database.writing() as connection:
+        connection.execute(text(call[dialect]))
+        queued = connection.execute(text("SELECT schedule_id, kind, limit_key FROM batchd_runs")).all()
+    assert [tuple(row) for row in queued] == [("welcome", "mail", "mail:ann")]
+
+
+_FIRST_WAYS = {
+    "postgresql": [
+        """CREATE FUNCTION batchd_enqueue_rows(wanted jsonb)
+        RETURNS TABLE (place bigint, schedule_id text, complaint text)
+        LANGUAGE sql STABLE AS 'SELECT CAST(1 AS bigint), CAST(NULL AS text), CAST(NULL AS text)'""",
+        """CREATE FUNCTION batchd_enqueue_many(wanted jsonb, created_by text DEFAULT 'sql')
+        RETURNS TABLE (place bigint, run_id bigint, outcome text, complaint text)
+        LANGUAGE sql AS 'SELECT CAST(1 AS bigint), CAST(7 AS bigint), CAST(NULL AS text), CAST(NULL AS text)'""",
+    ],
+    "sqlite": [
+        "CREATE VIEW batchd_enqueue (name, params) AS SELECT NULL, NULL WHERE 0",
+        "CREATE TRIGGER batchd_enqueue_insert INSTEAD OF INSERT ON batchd_enqueue BEGIN SELECT 1; END",
+    ],
+}
 
 
 def test_a_newer_store_is_left_alone(database: Database) -> None:
