@@ -12,13 +12,19 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
+from structlog.testing import capture_logs
 
+from batchd.clock import SystemClock
 from batchd.config.load import Config, load_config
 from batchd.config.param_names import register_names
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
+from batchd.engine.lease import LeaseKeeper
+from batchd.engine.running import InHand
+from batchd.engine.settings import EngineSettings
 from batchd.errors import ExitCode, SchemaMismatch
 from batchd.service.http_surface import bring_up_to_date
+from batchd.service.room_settings import LEASE, REAP_EVERY
 from batchd.store import meta as facts
 from batchd.store.all_tables import all_tables
 from batchd.store.claimed import ClaimRequest
@@ -27,6 +33,7 @@ from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.known_names import known_names
 from batchd.store.migrate import check_version, migrate, migration_sql
 from batchd.store.schema import SCHEMA_VERSION, meta
+from batchd.store.workers import register, this_process
 from tests.support.daemon import write_config
 from tests.support.databases import open_database
 from tests.support.store_rows import add_schedule
@@ -171,6 +178,24 @@ def test_a_newer_store_is_left_alone(database: Database) -> None:
         with pytest.raises(SchemaMismatch, match="newer batchd") as raised:
             call(database)
         assert raised.value.exit_code is ExitCode.SCHEMA_MISMATCH
+
+
+def test_a_running_daemon_tells_once_of_a_newer_store(database: Database) -> None:
+    """And goes on: a deploy that was rolled back leaves it there, and what it does may well still work."""
+    migrate(database)
+    me, clock, forgotten = this_process(), SystemClock(), threading.Event()
+    register(database, me, slots=1)
+    settings = EngineSettings(1, {}, LEASE, REAP_EVERY, timedelta(seconds=1))
+    keeper = LeaseKeeper(database, settings, me.id, InHand(clock), clock, on_forgotten=forgotten.set)
+    with capture_logs() as logs:
+        for version in (SCHEMA_VERSION, SCHEMA_VERSION + 1, SCHEMA_VERSION + 1):
+            with database.writing() as connection:
+                connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(version)))
+            keeper.beat_now()
+            keeper.run_once(clock.now())
+    told = [(line["event"], line["found"], line["known"]) for line in logs]
+    assert told == [("store.newer", SCHEMA_VERSION + 1, SCHEMA_VERSION)]
+    assert not forgotten.is_set()
 
 
 def test_a_store_shares_a_database_with_an_application(database: Database) -> None:
