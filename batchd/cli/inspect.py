@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import click
 
 from batchd.cli import alerts
+from batchd.cli.complaints import age_seconds, complaints_of
 from batchd.cli.output import emit_facts, emit_json, emit_table, heading, json_option, say
 from batchd.cli.rejects import print_rejects, rejects_of
 from batchd.cli.result_text import print_result
@@ -219,7 +220,7 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
     with open_store(config) as store:
         found = queries.store_status(store, config.settings.queue_limits())
         channels, open_count = incidents.channel_views(store), incidents.count_open(store)
-    complaints = [*_complaints(found, max_lag), *alerts.complaints(channels)]
+    complaints = [*complaints_of(found, max_lag), *alerts.complaints(channels)]
     if as_json:
         emit_json(
             {
@@ -227,8 +228,8 @@ def status(config_file: str | None, *, as_check: bool, max_lag: timedelta, as_js
                 "degraded": complaints,
                 "now": found.now,
                 "daemons": [{**jsonable(worker), "alive": worker.is_alive} for worker in found.workers],
-                "fire_lag_seconds": _age(found.oldest_due, found.now),
-                "run_lag_seconds": _age(found.oldest_ready, found.now),
+                "fire_lag_seconds": age_seconds(found.oldest_due, found.now),
+                "run_lag_seconds": age_seconds(found.oldest_ready, found.now),
                 "queues": found.queues,
                 "listeners": found.listeners,
                 "last_24h": found.last_day,
@@ -322,32 +323,6 @@ def _print_run(detail: RunDetail, rejected: tuple[RejectView, ...]) -> None:
             click.echo(f"{moment(line.at)}  {cleaned(line.level):<7}  {cleaned(line.message)}")
 
 
-def _complaints(found: StoreStatus, max_lag: timedelta) -> list[str]:
-    complaints = []
-    if not found.alive:
-        complaints.append("no daemon is alive")
-    complaints.extend(
-        f"daemon {worker.id} was asked to read a changed config, and refused it: {worker.config_error}"
-        for worker in found.alive
-        if worker.config_error is not None
-    )
-    for what, since in (("a fire has not been planned", found.oldest_due), ("a run waits", found.oldest_ready)):
-        late = _age(since, found.now)
-        if late > max_lag.total_seconds():
-            complaints.append(f"{what} for {span(timedelta(seconds=late))}")
-    for each in found.listeners:
-        if each.failures:
-            complaints.append(f"listener {each.name!r} has failed {each.failures} times with {each.error}")
-        if not each.is_served:
-            complaints.append(f"no daemon serves listener {each.name!r}, which is {each.behind:,} events behind")
-    complaints.extend(f"job {name!r} cannot be planned; see `batchd jobs`" for name in found.broken_jobs)
-    return complaints
-
-
-def _age(since: datetime | None, now: datetime) -> float:
-    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
-
-
 def _print_status(found: StoreStatus) -> None:
     if found.workers:
         rows = [
@@ -371,8 +346,11 @@ def _print_status(found: StoreStatus) -> None:
     heading("Lag")
     emit_facts(
         [
-            ("oldest fire that no planner has served", span(timedelta(seconds=_age(found.oldest_due, found.now)))),
-            ("oldest run that could be claimed", span(timedelta(seconds=_age(found.oldest_ready, found.now)))),
+            (
+                "oldest fire that no planner has served",
+                span(timedelta(seconds=age_seconds(found.oldest_due, found.now))),
+            ),
+            ("oldest run that could be claimed", span(timedelta(seconds=age_seconds(found.oldest_ready, found.now)))),
         ]
     )
     if found.queues:

@@ -194,7 +194,7 @@ class AttemptContext:
         """See `JobContext`."""
         around = self._around
         databases = {name: database.settings for name, database in around.databases.items()}
-        return Handover(around.store.settings, databases, self._key, self._record_key)
+        return Handover(around.store.settings, databases, self._key, self._record_key, self._running.claim.job)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """See `JobContext`."""

@@ -17,6 +17,7 @@ from batchd.engine.settings import EngineSettings
 from batchd.errors import DatabaseUnavailable, LockTimeout, StatementCancelled, StopReason
 from batchd.loop import Loop
 from batchd.store import leases, workers
+from batchd.store.schema import SCHEMA_VERSION
 from batchd.telemetry.thinning import Thinning
 
 _TURN = timedelta(seconds=1)
@@ -51,6 +52,7 @@ class LeaseKeeper(Loop):
         self._in_hand = in_hand
         self._renew_at = clock.monotonic() + self._terms.heartbeat.total_seconds()
         self._outage = Thinning()
+        self._store_version = SCHEMA_VERSION
 
     def hear(self, topics: frozenset[Topic]) -> None:
         """Look for cancel requests at once."""
@@ -92,10 +94,11 @@ class LeaseKeeper(Loop):
 
     def _renew(self, attempts: tuple[RunningAttempt, ...]) -> None:
         asked_at = self._clock.monotonic()
-        if not workers.beat(
-            self._store, self._worker_id, state=self.state, config_error=self.config_error, slots=self._slots
-        ):
-            self._on_forgotten()
+        self._look_at_version(
+            workers.beat(
+                self._store, self._worker_id, state=self.state, config_error=self.config_error, slots=self._slots
+            )
+        )
         held = [attempt for attempt in attempts if attempt.stop_reason is not StopReason.LEASE_LOST]
         fences = dict(sorted((attempt.claim.run_id, attempt.claim.fence) for attempt in held))
         renewal = leases.renew(self._store, fences, self._terms.length)
@@ -109,6 +112,18 @@ class LeaseKeeper(Loop):
         self._cancel(renewal.cancel_requested)
         self.renewed_at = asked_at
         self._renew_at = asked_at + self._terms.heartbeat.total_seconds()
+
+    def _look_at_version(self, version: int | None) -> None:
+        """Register again when the store has forgotten us; tell, once, that a newer batchd has changed its tables.
+
+        No reason to stop: a statement that the newer tables do not take fails by itself, and shows in /readyz.
+        """
+        if version is None:
+            self._on_forgotten()
+        elif version != self._store_version:
+            self._store_version = version
+            if version > SCHEMA_VERSION:
+                self._log.warning("store.newer", found=version, known=SCHEMA_VERSION)
 
     def _lose(self, attempt: RunningAttempt) -> None:
         if attempt.tell_to_stop(StopReason.LEASE_LOST):

@@ -67,12 +67,16 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What a process that acts for an attempt opens its databases with, and the keys that fence what it saves."""
+    """What a process that acts for an attempt opens its databases with, and the keys that fence what it saves.
+
+    `watermark_job` is the job whose watermark it moves; None for a run without a job.
+    """
 
     store: DatabaseSettings
     databases: Mapping[str, DatabaseSettings]
     checkpoint_key: CheckpointKey
     record_key: CheckpointKey
+    watermark_job: str | None
 
 
 class Children(Protocol):

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, and_, delete, func, select, update
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.store import meta
-from batchd.store.schema import catalog, schedules, workers
+from batchd.store.catalog_schema import catalog
+from batchd.store.schema import schedules, workers
 
 DEFAULT_QUEUE = "default"
 

@@ -152,7 +152,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """One daemon; `heartbeat_age_seconds` by the database's clock."""
+    """One daemon; `heartbeat_age_seconds` by the database's clock, `schema_version` of the tables it was made for."""
 
     id: str
     host: str
@@ -164,6 +164,7 @@ class WorkerView:
     heartbeat_at: datetime
     heartbeat_age_seconds: float
     config_error: str | None
+    schema_version: int | None
 
     @property
     def is_alive(self) -> bool:

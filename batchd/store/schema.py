@@ -33,7 +33,7 @@ from batchd.domain.attempt import AttemptOutcome
 from batchd.domain.job import CatchUp, Overlap
 from batchd.domain.run import RunState
 
-SCHEMA_VERSION = 11  # of the tables below; the migrations up to this number make them
+SCHEMA_VERSION = 13  # of the tables below; the migrations up to this number make them
 
 metadata = MetaData(
     naming_convention={
@@ -377,22 +377,10 @@ workers = Table(
     Column("started_at", UtcTimestamp, nullable=False),
     Column("heartbeat_at", UtcTimestamp, nullable=False),
     Column("config_error", Text),
+    Column("schema_version", Integer),
     CheckConstraint("state IN ('running', 'draining', 'stopped')", name="state"),
-    comment="Daemons. process_started: ticks since boot, tell reused pids apart; config_error: of a refused reload.",
-)
-
-catalog = Table(
-    "batchd_catalog",
-    metadata,
-    Column("sort", String, nullable=False),
-    Column("name", String, nullable=False),
-    Column("params", Json),
-    Column("seen_at", UtcTimestamp, nullable=False),
-    PrimaryKeyConstraint("sort", "name"),
-    CheckConstraint("sort IN ('kind', 'queue')", name="sort"),
     comment=(
-        "The kinds and queues that daemons know, so that whoever enqueues is told of a wrong name. "
-        "params: of a kind the names that it takes (known; NULL: any), needs (required) and keeps secret (secret). "
-        "seen_at: when a daemon with it started last."
+        "Daemons. process_started: ticks since boot, tell reused pids apart; config_error: of a refused reload; "
+        "schema_version: of the tables that it was made for."
     ),
 )

@@ -17,7 +17,7 @@ from batchd.db.engine import Database
 from batchd.domain.run import EXTERNAL_KIND
 from batchd.store import outbox
 from batchd.store.alert_schema import alert_channels
-from batchd.store.schema import listeners, runs, workers
+from batchd.store.schema import SCHEMA_VERSION, listeners, meta, runs, workers
 
 DAEMON_LOST = "daemon.lost"
 """What the outbox is told of a daemon that ended without a word."""
@@ -65,6 +65,7 @@ def register(store: Database, worker: WorkerIdentity, *, slots: int) -> None:
                 pid_namespace=worker.pid_namespace,
                 process_started=worker.process_started,
                 version=worker.version,
+                schema_version=SCHEMA_VERSION,
                 slots=slots,
                 state="running",
                 started_at=store.dialect.now(),
@@ -75,17 +76,22 @@ def register(store: Database, worker: WorkerIdentity, *, slots: int) -> None:
 
 def beat(
     store: Database, worker_id: str, *, state: str, config_error: str | None = None, slots: int | None = None
-) -> bool:
-    """Say that the worker is alive and whether it is `running`, `draining` or `stopped`; return whether it is known.
+) -> int | None:
+    """Say that the worker is alive and whether it is `running`, `draining` or `stopped`.
 
-    `config_error` says why the config that it was last asked to read was refused; `slots` is how many threads it has,
-    None: as many as before.
+    Return the version of the store's tables, which a newer batchd may have changed meanwhile; None when the store does
+    not know the worker. `config_error` says why the config that it was last asked to read was refused; `slots` is how
+    many threads it has, None: as many as before.
     """
     told: dict[str, Any] = {"state": state, "config_error": config_error, "heartbeat_at": store.dialect.now()}
     if slots is not None:
         told["slots"] = slots
+    version = select(meta.c.value).where(meta.c.key == "schema_version").scalar_subquery()
     with store.writing() as connection:
-        return connection.execute(update(workers).where(workers.c.id == worker_id).values(told)).rowcount > 0
+        row = connection.execute(
+            update(workers).where(workers.c.id == worker_id).values(told).returning(version)
+        ).one_or_none()
+    return None if row is None else int(row[0])
 
 
 def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> tuple[str, ...]:

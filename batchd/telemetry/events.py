@@ -185,6 +185,10 @@ EVENTS: Mapping[str, EventSpec] = {
         "goes on after {statements} statements", "An earlier attempt of the run has committed those."
     ),
     "store.migrated": EventSpec("the store's tables are up to date now", "They were made or upgraded."),
+    "store.newer": EventSpec(
+        "a newer batchd has changed the store: its tables are of version {found}, this daemon knows {known}",
+        "Once. It works on, but would not start again: restart it with the newer batchd.",
+    ),
     "store.recovered": EventSpec("the store is back after {outage_s} s", "The end of store.unavailable."),
     "store.unavailable": EventSpec("the store does not answer: {reason}", "Jobs stop when their lease is not sure."),
     "store.waiting": EventSpec("waiting for the store: {reason}", "At start."),

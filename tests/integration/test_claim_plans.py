@@ -14,7 +14,7 @@ from batchd.store.claims import claim, next_available_at
 from batchd.store.migrate import migrate
 from batchd.store.planning import add_due
 from tests.support.cleaning import execute
-from tests.support.plans import plan_of, rows_read, statements
+from tests.support.plans import changes, plan_of, rows_read, runs_found_by, statements
 from tests.support.store_rows import add_run, add_schedule, run_row
 
 _WAITING = 20_000
@@ -66,6 +66,15 @@ def test_a_claim_reads_what_it_takes(store: Database, room: dict[str, int]) -> N
     assert (run_row(store, wanted)["state"] == "running") is bool(room)
     assert len(seen) >= 2
     check_plans(store, seen)
+
+
+def test_what_is_claimed_is_written_by_its_id(store: Database) -> None:
+    """Neither the leases nor the rows of the attempts are looked for among all runs."""
+    with changes(store) as seen:
+        assert len(claim(store, ClaimRequest("w", 10, timedelta(seconds=30), {}))) == 10
+    assert [statement.split()[:2] for statement, _ in seen] == [["UPDATE", "batchd_runs"], ["INSERT", "INTO"]]
+    by_id = "batchd_runs_pkey" if store.dialect.name == "postgresql" else "INTEGER PRIMARY KEY (rowid=?)"
+    assert [runs_found_by(store, *each) for each in seen] == [{by_id}, {by_id}]
 
 
 def test_runs_that_are_not_due_cost_the_others_nothing(store: Database) -> None:

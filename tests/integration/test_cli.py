@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from batchd.db.dialect import DatabaseSettings
 from batchd.db.engine import Database
 from batchd.store.migrate import migrate
+from batchd.store.schema import SCHEMA_VERSION, workers
 from tests.support.canary import assert_no_canary
 from tests.support.processes import completed
-from tests.support.store_rows import LONG_AGO, add_run, add_schedule, run_row
+from tests.support.store_rows import LONG_AGO, add_run, add_schedule, add_worker, run_row
 
 CONFIG = """
 [store]
@@ -292,6 +294,18 @@ def test_status_without_a_daemon_is_degraded(made: Shell) -> None:
     done = made("status", "--check", "--json")
     assert done.returncode == 13
     assert json.loads(done.stdout)["degraded"] == ["no daemon is alive"]
+
+
+def test_status_tells_of_a_daemon_that_a_newer_one_has_left_behind(made: Shell) -> None:
+    """A deploy that was rolled back leaves an older daemon on tables that the newer one has changed."""
+    add_worker(made.store, "now")
+    assert made.json("status")["degraded"] == []
+    add_worker(made.store, "draining", state="draining")
+    with made.store.writing() as connection:
+        connection.execute(update(workers).values(schema_version=SCHEMA_VERSION - 1))
+    assert made.json("status")["degraded"] == [
+        "daemon now is batchd 0, and a newer one has changed the store: restart it with that"
+    ]
 
 
 def test_a_reader_who_leaves_early_is_no_error(made: Shell) -> None:

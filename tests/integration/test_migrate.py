@@ -12,13 +12,19 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
+from structlog.testing import capture_logs
 
+from batchd.clock import SystemClock
 from batchd.config.load import Config, load_config
 from batchd.config.param_names import register_names
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy
+from batchd.engine.lease import LeaseKeeper
+from batchd.engine.running import InHand
+from batchd.engine.settings import EngineSettings
 from batchd.errors import ExitCode, SchemaMismatch
 from batchd.service.http_surface import bring_up_to_date
+from batchd.service.room_settings import LEASE, REAP_EVERY
 from batchd.store import meta as facts
 from batchd.store.all_tables import all_tables
 from batchd.store.claimed import ClaimRequest
@@ -27,8 +33,10 @@ from batchd.store.enqueue import NewRun, enqueue_in
 from batchd.store.known_names import known_names
 from batchd.store.migrate import check_version, migrate, migration_sql
 from batchd.store.schema import SCHEMA_VERSION, meta
+from batchd.store.workers import register, this_process
 from tests.support.daemon import write_config
 from tests.support.databases import open_database
+from tests.support.store_rows import add_schedule
 
 
 @pytest.fixture
@@ -121,6 +129,46 @@ def test_a_store_of_version_1_is_upgraded_in_place(database: Database, monkeypat
     assert [claimed.run_id for claimed in claim(database, ClaimRequest("w", 1, timedelta(seconds=9), {}))] == [7]
 
 
+@pytest.mark.parametrize("had", ["older ones", "none"])
+def test_a_store_of_version_11_gets_todays_ways_to_enqueue_by_sql(
+    database: Database, monkeypatch: pytest.MonkeyPatch, had: str
+) -> None:
+    """Whatever its own version 3 has made: that was changed in place more than once."""
+    monkeypatch.setattr("batchd.store.migrate.SCHEMA_VERSION", 11)
+    assert migrate(database)
+    dialect = database.dialect.name
+    with database.writing() as connection:
+        for statement in _FIRST_WAYS[dialect] if had == "older ones" else ():
+            connection.execute(text(statement))
+    monkeypatch.undo()
+    assert migrate(database)
+    add_schedule(database, "welcome", kind="mail", params={"to": "ann"}, limit_key="mail:{to}")
+    call = {
+        "postgresql": "SELECT batchd_enqueue('welcome')",
+        "sqlite": "INSERT INTO batchd_enqueue (name) VALUES ('welcome')",
+    }
+    with database.writing() as connection:
+        connection.execute(text(call[dialect]))
+        queued = connection.execute(text("SELECT schedule_id, kind, limit_key FROM batchd_runs")).all()
+    assert [tuple(row) for row in queued] == [("welcome", "mail", "mail:ann")]
+
+
+_FIRST_WAYS = {
+    "postgresql": [
+        """CREATE FUNCTION batchd_enqueue_rows(wanted jsonb)
+        RETURNS TABLE (place bigint, schedule_id text, complaint text)
+        LANGUAGE sql STABLE AS 'SELECT CAST(1 AS bigint), CAST(NULL AS text), CAST(NULL AS text)'""",
+        """CREATE FUNCTION batchd_enqueue_many(wanted jsonb, created_by text DEFAULT 'sql')
+        RETURNS TABLE (place bigint, run_id bigint, outcome text, complaint text)
+        LANGUAGE sql AS 'SELECT CAST(1 AS bigint), CAST(7 AS bigint), CAST(NULL AS text), CAST(NULL AS text)'""",
+    ],
+    "sqlite": [
+        "CREATE VIEW batchd_enqueue (name, params) AS SELECT NULL, NULL WHERE 0",
+        "CREATE TRIGGER batchd_enqueue_insert INSTEAD OF INSERT ON batchd_enqueue BEGIN SELECT 1; END",
+    ],
+}
+
+
 def test_a_newer_store_is_left_alone(database: Database) -> None:
     """Migrating and checking both stop with the exit code for it."""
     migrate(database)
@@ -130,6 +178,24 @@ def test_a_newer_store_is_left_alone(database: Database) -> None:
         with pytest.raises(SchemaMismatch, match="newer batchd") as raised:
             call(database)
         assert raised.value.exit_code is ExitCode.SCHEMA_MISMATCH
+
+
+def test_a_running_daemon_tells_once_of_a_newer_store(database: Database) -> None:
+    """And goes on: a deploy that was rolled back leaves it there, and what it does may well still work."""
+    migrate(database)
+    me, clock, forgotten = this_process(), SystemClock(), threading.Event()
+    register(database, me, slots=1)
+    settings = EngineSettings(1, {}, LEASE, REAP_EVERY, timedelta(seconds=1))
+    keeper = LeaseKeeper(database, settings, me.id, InHand(clock), clock, on_forgotten=forgotten.set)
+    with capture_logs() as logs:
+        for version in (SCHEMA_VERSION, SCHEMA_VERSION + 1, SCHEMA_VERSION + 1):
+            with database.writing() as connection:
+                connection.execute(update(meta).where(meta.c.key == "schema_version").values(value=str(version)))
+            keeper.beat_now()
+            keeper.run_once(clock.now())
+    told = [(line["event"], line["found"], line["known"]) for line in logs]
+    assert told == [("store.newer", SCHEMA_VERSION + 1, SCHEMA_VERSION)]
+    assert not forgotten.is_set()
 
 
 def test_a_store_shares_a_database_with_an_application(database: Database) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchd.db.dialect import Topic
 from batchd.db.engine import Database
 from batchd.domain.run import CreatedBy, RunState
 from batchd.engine.pool import Engine
@@ -21,6 +22,7 @@ from batchd.store.queries import RunDetail
 from tests.support.cleaning import execute, fetch
 from tests.support.engine_room import engine_room
 from tests.support.store_reading import detail_of, wait_for_state
+from tests.support.store_rows import add_run, add_schedule
 from tests.support.waiting import wait_until
 
 _FINAL = tuple(state for state in RunState if state.is_final)
@@ -101,6 +103,23 @@ def test_a_function_uses_its_context(database: Database, engine: Engine, isolati
     }
     assert fetch(database, "SELECT run FROM effects") == [ended.run.id]
     assert fetch(database, "SELECT child_key FROM batchd_runs WHERE parent_id IS NOT NULL") == ["once"]
+
+
+def test_only_a_job_has_a_watermark(database: Database, engine: Engine, isolation: str) -> None:
+    """What a run without one leaves, no other run finds: neither one without a job nor a job named as the kind."""
+    nothing = {"before": None, "after": None}
+    assert outcome(database, "with_watermark", isolation, {}).run.result == nothing
+    assert outcome(database, "with_watermark", isolation, {}).run.result == nothing
+    params = {"target": f"{_TARGETS}:with_watermark", "isolation": isolation, "arguments": {}}
+    add_schedule(database, "python", kind="python", params=params)
+    before = None
+    for _ in range(2):
+        run_id = add_run(database, job="python", kind="python", params=params)
+        engine.wake(frozenset({Topic.RUNS}))
+        after = {"run": run_id}
+        ended = wait_for_state(database, run_id, *_FINAL, seconds=60)
+        assert ended.run.result == {"before": before, "after": after}
+        before = after
 
 
 def test_a_walk_commits_its_batches(database: Database, engine: Engine, isolation: str) -> None:

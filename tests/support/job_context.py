@@ -203,7 +203,7 @@ class DirectContext:
     def handover(self) -> Handover:
         assert self.store is not None
         databases = {name: database.settings for name, database in self.databases.items()}
-        return Handover(self.store.settings, databases, self._key(), self._key())
+        return Handover(self.store.settings, databases, self._key(), self._key(), self.job)
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         self.progressed.append((done, total, note))

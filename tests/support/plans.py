@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,32 @@ _READS = re.compile(r"(FROM|JOIN) batchd_runs\b")
 
 
 @contextmanager
+def changes(store: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the statements that the block executes to change runs, or to add attempts of them."""
+    with _noted(
+        store, lambda statement: statement.startswith(("UPDATE batchd_runs", "INSERT INTO batchd_attempts"))
+    ) as seen:
+        yield seen
+
+
+@contextmanager
 def statements(store: Database) -> Iterator[list[tuple[str, Any]]]:
     """Collect the SELECT statements on runs that the block executes."""
+
+    def is_read(statement: str) -> bool:
+        is_write = "UPDATE batchd_runs" in statement or statement.startswith("INSERT INTO")
+        return _READS.search(statement) is not None and not is_write
+
+    with _noted(store, is_read) as seen:
+        yield seen
+
+
+@contextmanager
+def _noted(store: Database, is_wanted: Callable[[str], bool]) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        is_write = "UPDATE batchd_runs" in statement or statement.startswith("INSERT INTO")
-        if _READS.search(statement) and not is_write:
+        if is_wanted(statement):
             seen.append((statement, parameters))
 
     event.listen(store.engine, "before_cursor_execute", note)
@@ -50,6 +69,26 @@ def whole_scans(store: Database, statement: str, parameters: Any) -> list[str]:
     """The steps of the statement that go over all of `batchd_runs`, whatever they read of it (PostgreSQL)."""
     steps = _steps_on_runs(store, statement, parameters, in_order=False)
     return [node["Node Type"] for node in steps if "Seq Scan" in node["Node Type"]]
+
+
+def runs_found_by(store: Database, statement: str, parameters: Any) -> set[str]:
+    """Return the indexes through which a statement that changes something would find its runs; executes nothing.
+
+    A step that goes over all runs stands there as what the database calls it.
+    """
+    with store.writing() as connection:
+        if store.dialect.name == "sqlite":
+            steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            return {step.partition(" batchd_runs USING ")[2] or step for step in steps if "batchd_runs" in step}
+        store.dialect.follow_order(connection)
+        told = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+        plan = (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
+        # The table's own step above a bitmap of its index's rows has no index itself.
+        reads = [
+            node for node in _nodes(plan) if "Scan" in node["Node Type"] and node["Node Type"] != "Bitmap Heap Scan"
+        ]
+        on_runs = [node for node in reads if "batchd_runs" in (node.get("Relation Name") or node.get("Index Name", ""))]
+        return {node.get("Index Name", node["Node Type"]) for node in on_runs}
 
 
 def _steps_on_runs(store: Database, statement: str, parameters: Any, *, in_order: bool) -> list[dict[str, Any]]:

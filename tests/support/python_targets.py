@@ -50,6 +50,15 @@ def anything(**arguments: Any) -> dict[str, Any]:
     return arguments
 
 
+def with_watermark(context: JobContext) -> dict[str, Any]:
+    """Return the watermark that the last run left, and the one that this run leaves."""
+    database = context.database("app")
+    before = context.watermark(database)
+    with context.writing(database) as connection:
+        context.save_watermark(connection, database, {"run": context.run_id})
+    return {"before": before, "after": context.watermark(database)}
+
+
 def with_context(context: JobContext, name: str = "app") -> dict[str, Any]:
     """Use every part of the context that an ordinary job uses."""
     database = context.database(name)

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 import batchd.store.alert_schema  # noqa: F401 (its tables are among the metadata)
 from batchd.db.engine import Database
 from batchd.store import web_schema
-from batchd.store.schema import attempts, log_lines, metadata, runs, schedules, workers
+from batchd.store.schema import SCHEMA_VERSION, attempts, log_lines, metadata, runs, schedules, workers
 
 RETRY = {"backoff": "fixed", "delay_seconds": 1.0, "max_delay_seconds": 1.0, "jitter": 0.0}
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,6 +95,7 @@ def add_worker(database: Database, name: str = "w1", *, heartbeat_age: float = 0
         "pid_namespace": "n",
         "process_started": 1,
         "version": "0",
+        "schema_version": SCHEMA_VERSION,
         "slots": 10,
         "state": state,
         "started_at": LONG_AGO,

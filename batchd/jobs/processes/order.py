@@ -58,6 +58,7 @@ def read_order(said: dict[str, Any]) -> Order:
         databases={name: DatabaseSettings(**settings) for name, settings in handed["databases"].items()},
         checkpoint_key=CheckpointKey(**handed["checkpoint_key"]),
         record_key=CheckpointKey(**handed["record_key"]),
+        watermark_job=handed["watermark_job"],
     )
     return Order(
         target=said["target"],

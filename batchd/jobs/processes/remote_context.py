@@ -147,7 +147,9 @@ class RemoteContext:
 
     def save_watermark(self, connection: Any, database: Database, state: JsonObject) -> None:
         """See `JobContext`."""
-        watermarks.save(connection, database, self.store_id, self.job, state, self.run_id)
+        job = self._order.handover.watermark_job
+        if job is not None:
+            watermarks.save(connection, database, self.store_id, job, state, self.run_id)
 
     def keep_rejects(self, connection: Any, database: Database, rejects: Sequence[Reject], *, before: int) -> None:
         """See `JobContext`."""

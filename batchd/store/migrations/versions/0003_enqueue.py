@@ -1,19 +1,14 @@
-"""Version 3: runs are queued from anywhere: by SQL, with tags and metadata, and once within a period."""
+"""Version 3: runs are queued from anywhere, with tags and metadata, and once within a period.
+
+What SQL queues them with is made by version 12, which replaces what this one made before.
+"""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
 
 from batchd.db.types import Json, UtcTimestamp
-
-_SQL = Path(__file__).parents[1] / "sql"
-_STATEMENTS = {
-    "postgresql": ["enqueue_rows", "enqueue_many", "enqueue", "enqueue_schema"],
-    "sqlite": ["enqueue_view", "enqueue_trigger"],
-}
 
 _RUNS_COMMENT = (
     "The ledger. attempt: attempts used up; fence: claims so far; losses: claims in a row that ended without "
@@ -25,7 +20,7 @@ _RUNS_COMMENT = (
 
 
 def upgrade() -> None:
-    """Add the columns, what is known of kinds and queues, and `batchd_enqueue`: a function, on SQLite a view."""
+    """Add the columns, and what is known of kinds and queues."""
     dialect = op.get_context().dialect.name
     op.add_column("batchd_runs", sa.Column("tags", Json, nullable=True))
     op.add_column("batchd_runs", sa.Column("metadata", Json, nullable=True))
@@ -53,6 +48,3 @@ def upgrade() -> None:
             "seen_at: when a daemon with it started last."
         ),
     )
-    for name in _STATEMENTS[dialect]:
-        statement = (_SQL / f"0003_{name}.{dialect}.sql").read_text(encoding="utf-8")
-        op.execute(statement.strip().replace(":", "\\:"))  # a colon would begin a bound parameter

@@ -1,0 +1,2 @@
+-- Its trigger goes with it.
+DROP VIEW IF EXISTS batchd_enqueue
