@@ -91,7 +91,8 @@ def beat(
         row = connection.execute(
             update(workers).where(workers.c.id == worker_id).values(told).returning(version)
         ).one_or_none()
-    return None if row is None else int(row[0])
+    # A simulated store has no version.
+    return None if row is None else int(row[0] or SCHEMA_VERSION)
 
 
 def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> tuple[str, ...]:
