@@ -79,9 +79,9 @@ def beat(
 ) -> int | None:
     """Say that the worker is alive and whether it is `running`, `draining` or `stopped`.
 
-    Return the version of the store's tables, which a newer batchd may have changed meanwhile; None when the store does
-    not know the worker. `config_error` says why the config that it was last asked to read was refused; `slots` is how
-    many threads it has, None: as many as before.
+    Return the version of the store's tables (0: it does not say), which a newer batchd may have changed meanwhile; None
+    when the store does not know the worker. `config_error` says why the config that it was last asked to read was
+    refused; `slots` is how many threads it has, None: as many as before.
     """
     told: dict[str, Any] = {"state": state, "config_error": config_error, "heartbeat_at": store.dialect.now()}
     if slots is not None:
@@ -91,8 +91,7 @@ def beat(
         row = connection.execute(
             update(workers).where(workers.c.id == worker_id).values(told).returning(version)
         ).one_or_none()
-    # A simulated store has no version.
-    return None if row is None else int(row[0] or SCHEMA_VERSION)
+    return None if row is None else int(row[0] or 0)
 
 
 def provably_dead(store: Database, me: WorkerIdentity, *, all_others: bool) -> tuple[str, ...]:
