@@ -37,7 +37,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.queue import in_turn
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
-from batchd.store.claimed import NONSENSE, Claim, ClaimRequest, claim_of
+from batchd.store.claimed import KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
 from batchd.store.claims_at_once import TakenAtOnce, take_at_once
 from batchd.store.limits import Limits, first_parked
 from batchd.store.schema import attempts, runs
@@ -195,6 +195,9 @@ def _choose(
         queue_of = {row.id: row.queue for row in found}
         behind = {queue_of[run_id] for ids in admitted.blocked.values() for run_id in ids}
         limits.park(admitted, {queue: _best_of(store, queue) for queue in sorted(behind)})
+    keyed = {row.id for row in found if row.concurrency_key is not None}
+    if len(keyed.intersection(admitted.chosen)) > 1:
+        store.dialect.lock_for_transaction(connection, KEYS_LOCK)
     return admitted.chosen, bool(admitted.blocked)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from batchd.db.engine import Database
+from batchd.db.lock_number import lock_number
 from batchd.domain.queue import QueueOrder, QueueRules
 from batchd.store import claims_at_once
 from batchd.store.claimed import ClaimRequest
@@ -21,11 +23,12 @@ from batchd.store.migrate import migrate
 from batchd.store.queue_control import pause
 from tests.support.cleaning import execute, fetch
 from tests.support.databases import open_database
-from tests.support.plans import runs_read_by
+from tests.support.plans import indexes_used_by, runs_read_by
 from tests.support.store_rows import add_run, add_schedule
 
 MINUTE = timedelta(minutes=1)
 KEYS = (None, None, None, "k1", "k2")
+_BEGINNING = "\nWITH RECURSIVE\neach_queue (name)"
 SETTLED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -173,6 +176,19 @@ def test_moments_beyond_the_calendar_are_claimed(store: Database) -> None:
     assert len(taken.claims) == 1
 
 
+def test_several_keys_are_taken_by_one_claim_at_a_time(store: Database) -> None:
+    """Two that took them in different orders would deadlock; what needs one key at most waits for nobody."""
+    keyed = [add_run(store, job=None, concurrency_key=key) for key in "ab"]
+    plain = add_run(store, job=None)
+    with psycopg.connect(store.settings.url) as another:
+        another.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number("keys"),))
+        for room, expected in (({}, [plain]), ({"default": 1}, keyed[:1])):
+            taken = take_at_once(store, request(room=room))
+            assert taken is not None
+            assert [each.run_id for each in taken.claims] == expected
+    assert [each.run_id for each in claim(store, request())] == keyed[1:]
+
+
 def test_a_run_that_is_too_late_is_missed(store: Database) -> None:
     """It is not claimed, and the steps account for it; one that had begun before may go on."""
     past = store.dialect.now_plus(-1)
@@ -213,9 +229,33 @@ def test_it_reads_what_it_takes(store: Database, room: dict[str, int], due: str,
     add_run(store, job=None, queue="small", priority=-9)
     if is_paused:
         pause(store, "flood")
-    names = re.findall(r"%\((\w+)\)s", claims_at_once._CLAIM)
-    told = {"queues": json.dumps({name: {"room": count} for name, count in room.items()}), "worker": "w"}
-    given = told | {"most": 10, "is_strict": True, "lease_seconds": 60.0}
-    read = runs_read_by(store, "\nWITH RECURSIVE\neach_queue (name)", [given[name] for name in dict.fromkeys(names)])
     # Each run that it takes is looked at by the search, its lock, the update, and once more for what else waits.
-    assert read <= 80
+    assert runs_read_by(store, _BEGINNING, given(room)) <= 80
+
+
+@pytest.mark.parametrize("states", [["succeeded"], ["succeeded", "queued"]], ids=["history", "both"])
+def test_its_plan_goes_by_the_indexes_of_claims(store: Database, states: list[str]) -> None:
+    """Also one that is made when the tables have just been emptied, and every index looks as cheap."""
+    for state in states:
+        finished_at = "now()" if state == "succeeded" else "NULL"
+        execute(
+            store,
+            "INSERT INTO batchd_runs (kind, queue, priority, params, available_at, retry, state, max_attempts,"
+            f" created_at, created_by, finished_at) SELECT 'noop', 'q', 0, '{{}}', now(), '{{}}', '{state}', 3, now(),"
+            f" 'api', {finished_at} FROM generate_series(1, 2000)",
+        )
+    execute(store, "ANALYZE batchd_runs")
+    execute(store, "DELETE FROM batchd_runs")
+    with psycopg.connect(store.settings.url, autocommit=True) as connection:
+        connection.execute("VACUUM batchd_runs")
+    claim(store, request())
+    used = indexes_used_by(store, _BEGINNING, given({}))
+    keys = {"batchd_runs_running", "batchd_runs_concurrency"}  # either tells which keys are held
+    assert used - keys == {"batchd_runs_claim", "batchd_runs_available", "batchd_runs_parked"}
+
+
+def given(room: dict[str, int]) -> list[Any]:
+    """The values of the claim's statement, in their order."""
+    told = {"queues": json.dumps({name: {"room": count} for name, count in room.items()}), "worker": "w"}
+    values = told | {"most": 10, "is_strict": True, "lease_seconds": 60.0}
+    return [values[name] for name in dict.fromkeys(re.findall(r"%\((\w+)\)s", claims_at_once._CLAIM))]
