@@ -338,6 +338,21 @@ def next_available_at(store: Database) -> timedelta | None:
     return None if row.at is None else max(row.at - row.now, timedelta(0))
 
 
+def next_due_in(store: Database) -> timedelta | None:
+    """Return how long until a run falls due that is not yet due, whatever else waits; None: there is none."""
+    with store.reading() as connection:
+        store.dialect.follow_order(connection)
+        row = connection.execute(store.dialect.composed.once(_what_falls_due, store.dialect)).one_or_none()
+    return None if row is None else max(row.at - row.now, timedelta(0))
+
+
+def _what_falls_due(dialect: Dialect) -> Select[Any]:
+    is_ahead = runs.c.available_at > select(dialect.now()).scalar_subquery()
+    ready = and_(is_state(RunState.QUEUED), runs.c.waits_for.is_(None), is_ahead)
+    at = runs.c.available_at
+    return select(at.label("at"), dialect.now().label("now")).where(ready).order_by(at).limit(1)
+
+
 def _what_waits(dialect: Dialect) -> Select[Any]:
     ready = and_(is_state(RunState.QUEUED), runs.c.waits_for.is_(None))
     earliest = select(runs.c.available_at).where(ready).order_by(runs.c.available_at).limit(1)
