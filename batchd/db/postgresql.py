@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -39,6 +38,7 @@ from sqlalchemy.exc import DBAPIError
 from batchd.db.composed import Composed
 from batchd.db.dialect import Copied, DatabaseSettings, Failure, Topic
 from batchd.db.liveness import check_when_taken, has_said, leave_what_only_reads
+from batchd.db.lock_number import lock_number
 from batchd.db.postgresql_session import fetch_by_itself, follow_order, set_sessions
 from batchd.db.postgresql_writes import new_rows, rows_from, sent
 
@@ -278,8 +278,7 @@ class PostgresDialect:
 
     def lock_for_transaction(self, connection: Connection, name: str) -> None:
         """Take `pg_advisory_xact_lock` on a key made from the name."""
-        key = (0x62746368 << 32) | zlib.crc32(name.encode())
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_number(name)})
 
     def lock_unique_keys(self, connection: Connection, keys: Sequence[str]) -> None:
         """Take the locks that `batchd_enqueue_many` takes: one a key, or for very many keys a single one."""

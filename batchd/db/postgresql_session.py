@@ -31,6 +31,7 @@ _IN_ORDER = {
     "enable_sort": "off",
     "enable_bitmapscan": "off",
     "enable_seqscan": "off",
+    "enable_tidscan": "on",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }

@@ -197,9 +197,16 @@ class Dispatcher(Loop):
             return timedelta(0)
         if expected is None:
             return _LOOK_AT_LEAST_EVERY
-        # Zero: it is claimable but for a limit. One whose end is a run's wakes us if the run is ours; the others and
-        # the rates are looked for.
-        return min(expected, _LOOK_AT_LEAST_EVERY) if expected else self._blocked_pause
+        return min(expected, _LOOK_AT_LEAST_EVERY) if expected else self._pause_while_blocked()
+
+    def _pause_while_blocked(self) -> timedelta:
+        """Return when to look again, with a run that may begin but for a limit.
+
+        A limit that ends with a run wakes us if the run is ours; the others and the rates are looked for. What falls
+        due meanwhile need not have to do with that limit.
+        """
+        due_in = claims.next_due_in(self._store)
+        return self._blocked_pause if due_in is None else max(_SHORTEST_PAUSE, min(due_in, self._blocked_pause))
 
     def reconfigure(self, settings: EngineSettings) -> None:
         """Claim by other limits from the next claim on."""

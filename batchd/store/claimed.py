@@ -12,6 +12,9 @@ from batchd.domain.job import Backoff, JsonObject, JsonValue, RetryPolicy
 from batchd.domain.queue import QueueOrder, QueueRules
 from batchd.domain.run import CreatedBy
 
+KEYS_LOCK = "keys"
+"""Held by whoever claims runs of several concurrency keys: two who take them in different orders would deadlock."""
+
 NONSENSE = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
 """What a row that somebody edited by hand can raise when it is read."""
 

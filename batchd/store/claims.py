@@ -37,7 +37,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.queue import in_turn
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
-from batchd.store.claimed import NONSENSE, Claim, ClaimRequest, claim_of
+from batchd.store.claimed import KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
 from batchd.store.claims_at_once import TakenAtOnce, take_at_once
 from batchd.store.limits import Limits, first_parked
 from batchd.store.schema import attempts, runs
@@ -195,6 +195,9 @@ def _choose(
         queue_of = {row.id: row.queue for row in found}
         behind = {queue_of[run_id] for ids in admitted.blocked.values() for run_id in ids}
         limits.park(admitted, {queue: _best_of(store, queue) for queue in sorted(behind)})
+    keyed = {row.id for row in found if row.concurrency_key is not None}
+    if len(keyed.intersection(admitted.chosen)) > 1:
+        store.dialect.lock_for_transaction(connection, KEYS_LOCK)
     return admitted.chosen, bool(admitted.blocked)
 
 
@@ -333,6 +336,21 @@ def next_available_at(store: Database) -> timedelta | None:
     if row.parked is not None:
         return timedelta(0)
     return None if row.at is None else max(row.at - row.now, timedelta(0))
+
+
+def next_due_in(store: Database) -> timedelta | None:
+    """Return how long until a run falls due that is not yet due, whatever else waits; None: there is none."""
+    with store.reading() as connection:
+        store.dialect.follow_order(connection)
+        row = connection.execute(store.dialect.composed.once(_what_falls_due, store.dialect)).one_or_none()
+    return None if row is None else max(row.at - row.now, timedelta(0))
+
+
+def _what_falls_due(dialect: Dialect) -> Select[Any]:
+    is_ahead = runs.c.available_at > select(dialect.now()).scalar_subquery()
+    ready = and_(is_state(RunState.QUEUED), runs.c.waits_for.is_(None), is_ahead)
+    at = runs.c.available_at
+    return select(at.label("at"), dialect.now().label("now")).where(ready).order_by(at).limit(1)
 
 
 def _what_waits(dialect: Dialect) -> Select[Any]:

@@ -1,5 +1,9 @@
 """The usual claim in one statement, for PostgreSQL: what `store.claims` does in six, where no limit is shared.
 
+Each part that reads runs has an order that only one index has, or, in the UPDATE, the rows' places: else a plan that
+was made on an empty table might go by any index, and read all of it when it has grown. A row that has moved since the
+statement began is not at its place, and is left to the next claim.
+
 It decides about nothing that needs the lock of shared limits, a draw, a look at what each run waits for or at what
 somebody has made of its row: it takes no run then, and leaves all of them to `store.claims`.
 """
@@ -13,9 +17,10 @@ from functools import partial
 from types import SimpleNamespace
 
 from batchd.db.engine import Database
+from batchd.db.lock_number import lock_number
 from batchd.domain.queue import NO_RULES, QueueOrder
 from batchd.domain.run import CreatedBy
-from batchd.store.claimed import NONSENSE, Claim, ClaimRequest, claim_of
+from batchd.store.claimed import KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
 from batchd.store.release import release_unread
 
 _TOLD = (
@@ -47,11 +52,14 @@ served AS MATERIALIZED (
   WHERE name IS NOT NULL
   AND NOT EXISTS (SELECT FROM batchd_queues WHERE batchd_queues.name = each_queue.name AND paused_at IS NOT NULL)
 ),
+parked (name) AS MATERIALIZED (
+  SELECT waits_for FROM batchd_runs WHERE state = 'queued' AND waits_for IS NOT NULL ORDER BY waits_for LIMIT 1
+),
 best AS MATERIALIZED (
   SELECT served.precedence, waiting.*
   FROM served CROSS JOIN LATERAL (
     SELECT
-      id, priority, available_at, concurrency_key,
+      id, ctid AS place, priority, available_at, concurrency_key,
       mutex IS NULL AND created_by IN ({_MAKERS}) AND coalesce(timeout_seconds BETWEEN 0 AND 1e9, true) AS is_usual
     FROM batchd_runs
     WHERE state = 'queued' AND waits_for IS NULL AND queue = served.name AND available_at <= (SELECT clock_timestamp())
@@ -67,19 +75,24 @@ best AS MATERIALIZED (
   WHERE served.room > 0
   AND NOT EXISTS (SELECT FROM served AS other WHERE other.is_shared)
   AND (%(is_strict)s OR (SELECT count(*) FROM served AS other WHERE other.room > 0) = 1)
-  AND NOT EXISTS (SELECT FROM batchd_runs WHERE state = 'queued' AND waits_for IS NOT NULL)
+  AND (SELECT name FROM parked) IS NULL
 ),
 taken AS (
   UPDATE batchd_runs
   SET state = 'running', reason = NULL, attempt = attempt + 1, fence = fence + 1, worker = %(worker)s,
     lease_until = clock_timestamp() + make_interval(secs => %(lease_seconds)s),
     started_at = coalesce(started_at, clock_timestamp())
-  WHERE id = ANY (ARRAY(
-    SELECT id FROM best
+  WHERE ctid = ANY (ARRAY(
+    SELECT place FROM best
     WHERE NOT EXISTS (SELECT FROM best AS other WHERE other.is_usual IS NOT TRUE)
     AND (
       concurrency_key IS NULL
-      OR NOT EXISTS (
+      OR (
+        SELECT
+          CASE WHEN count(concurrency_key) < 2 THEN true ELSE pg_try_advisory_xact_lock({lock_number(KEYS_LOCK)}) END
+        FROM best
+      )
+      AND NOT EXISTS (
         SELECT FROM best AS other
         WHERE other.concurrency_key = best.concurrency_key
         AND (-other.precedence, -other.priority, other.available_at, other.id)
@@ -120,7 +133,7 @@ SELECT
     WHERE state = 'queued' AND waits_for IS NULL AND available_at > (SELECT clock_timestamp())
     ORDER BY available_at LIMIT 1
   ) AS next_at,
-  EXISTS (SELECT FROM batchd_runs WHERE state = 'queued' AND waits_for IS NOT NULL) AS has_parked,
+  (SELECT name FROM parked) IS NOT NULL AS has_parked,
   clock_timestamp() AS now
 """  # noqa: S608 (our own names)
 

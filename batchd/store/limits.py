@@ -304,6 +304,9 @@ def _was_used_up(connection: Connection, store: Database, queue: str, count: int
 
 
 def first_parked() -> Select[Any]:
-    """Return the statement that says whether a run waits for a limit: a row, or none."""
+    """Return the statement that says whether a run waits for a limit: a row, or none.
+
+    Its order ties it to the index of those, as in `_each`.
+    """
     is_parked = and_(is_state(RunState.QUEUED), runs.c.waits_for.is_not(None))
-    return select(runs.c.id).where(is_parked).limit(1)
+    return select(runs.c.id).where(is_parked).order_by(runs.c.waits_for).limit(1)

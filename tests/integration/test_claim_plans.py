@@ -10,7 +10,7 @@ import pytest
 from batchd.db.engine import Database
 from batchd.domain.queue import QueueRules, Rate
 from batchd.store.claimed import ClaimRequest
-from batchd.store.claims import claim, next_available_at
+from batchd.store.claims import claim, next_available_at, next_due_in
 from batchd.store.migrate import migrate
 from batchd.store.planning import add_due
 from tests.support.cleaning import execute
@@ -62,6 +62,7 @@ def test_a_claim_reads_what_it_takes(store: Database, room: dict[str, int]) -> N
     with statements(store) as seen:
         got = claim(store, ClaimRequest("w", 10, timedelta(seconds=30), room))
         next_available_at(store)
+        assert next_due_in(store) is None
     assert len(got) == {None: 10, 3: 4, 0: 1}[room.get("flood")]
     assert (run_row(store, wanted)["state"] == "running") is bool(room)
     assert len(seen) >= 2
@@ -85,6 +86,9 @@ def test_runs_that_are_not_due_cost_the_others_nothing(store: Database) -> None:
     with statements(store) as seen:
         got = claim(store, ClaimRequest("w", 10, timedelta(seconds=30), {}))
         next_available_at(store)
+        due_in = next_due_in(store)
+    assert due_in is not None
+    assert due_in > timedelta(minutes=50)
     assert [claimed.run_id for claimed in got] == [wanted]
     check_plans(store, seen)
 

@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from batchd.clock import SystemClock
 from batchd.db.engine import Database
 from batchd.domain.attempt import AttemptOutcome, Decision
 from batchd.domain.job import Overlap
 from batchd.domain.queue import QueueOrder, QueueRules, Rate
 from batchd.domain.run import CreatedBy, RunState
+from batchd.engine.running import InHand
+from batchd.engine.settings import EngineSettings
+from batchd.engine.worker import Dispatcher, Waiting
+from batchd.service.room_settings import LEASE, REAP_EVERY
 from batchd.store import control, leases, queue_control
 from batchd.store.claimed import Claim, ClaimRequest
 from batchd.store.claims import claim, next_available_at
@@ -25,6 +30,7 @@ from batchd.store.finish import Ending, finish
 from batchd.store.migrate import migrate
 from batchd.store.schema import rate_starts, runs
 from tests.support.store_rows import add_run, add_schedule, run_row
+from tests.support.waiting import wait_until
 
 HOUR = timedelta(hours=1)
 
@@ -224,3 +230,22 @@ def test_a_flooded_low_queue_does_not_starve_critical(store: Database, order: Qu
         assert counts["critical"] == 300
     else:
         assert 250 <= counts["critical"] <= 290  # 270 expected; three deviations are 16
+
+
+def test_a_full_queue_does_not_make_others_late(store: Database) -> None:
+    """While runs wait for its limit, the daemon looks again when a run of another queue falls due, and no later."""
+    clock = SystemClock()
+    waiting = Waiting(clock)
+    settings = EngineSettings(1, {"full": 0}, LEASE, REAP_EVERY, timedelta(seconds=1))
+    dispatcher = Dispatcher(store, settings, "me", waiting, InHand(clock), clock)
+    thread = threading.Thread(target=waiting.take)
+    thread.start()
+    try:
+        wait_until(lambda: waiting.idle() == 1, what="a free thread")
+        add_run(store, job=None, queue="full")
+        assert dispatcher.run_once(clock.now()) == timedelta(seconds=1)
+        add_run(store, job=None, queue="free", available_at=store.dialect.now_plus(0.5))
+        assert dispatcher.run_once(clock.now()) <= timedelta(seconds=0.5)
+    finally:
+        waiting.close()
+        thread.join(10)

@@ -119,9 +119,19 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def runs_read_by(store: Database, words: str, given: Sequence[Any]) -> int:
     """How many rows of `batchd_runs` a statement reads that begins so, by the plan that `Database.by_itself` keeps."""
+    return _rows_of(_kept_steps_on_runs(store, "ANALYZE, ", words, given))
+
+
+def indexes_used_by(store: Database, words: str, given: Sequence[Any]) -> set[str]:
+    """The indexes of `batchd_runs` by which it goes, by that plan."""
+    steps = _kept_steps_on_runs(store, "", words, given)
+    return {node["Index Name"] for node in steps if "Index Name" in node}
+
+
+def _kept_steps_on_runs(store: Database, options: str, words: str, given: Sequence[Any]) -> list[dict[str, Any]]:
     found = store.by_itself("SELECT name FROM pg_prepared_statements WHERE strpos(statement, %(w)s) = 1", {"w": words})
     assert found
     arguments = ", ".join(f"'{value}'" for value in given)
-    told = store.by_itself(f'EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE "{found[0]}" ({arguments})', {})
+    told = store.by_itself(f'EXPLAIN ({options}FORMAT JSON) EXECUTE "{found[0]}" ({arguments})', {})
     assert told
-    return _rows_of(node for node in _nodes(told[0][0]["Plan"]) if node.get("Relation Name") == "batchd_runs")
+    return [node for node in _nodes(told[0][0]["Plan"]) if node.get("Relation Name") == "batchd_runs"]
