@@ -19,6 +19,7 @@ from batchd.store.release import release
 from batchd.telemetry.thinning import Thinning
 
 _BATCH = 200
+_GATHER_SECONDS = 0.05
 _IDLE = timedelta(seconds=60)
 _LATER = (DatabaseUnavailable, LockTimeout, StatementCancelled)
 
@@ -26,16 +27,24 @@ _LATER = (DatabaseUnavailable, LockTimeout, StatementCancelled)
 class Finisher(Loop):
     """Writes endings; `add` may be called from any thread and never blocks.
 
-    `on_recorded` is called on the finisher's thread with the endings of a batch that counted.
+    `on_recorded` is called on the finisher's thread with the endings of a batch that counted. `is_storm` says whether
+    the threads have enough to go on with: then nobody waits for an ending, and a larger batch costs each run half.
     """
 
     def __init__(
-        self, store: Database, in_hand: InHand, on_recorded: Callable[[Sequence[Ending]], None], clock: Clock
+        self,
+        store: Database,
+        in_hand: InHand,
+        on_recorded: Callable[[Sequence[Ending]], None],
+        clock: Clock,
+        *,
+        is_storm: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__("finisher", clock)
         self._store = store
         self._in_hand = in_hand
         self._on_recorded = on_recorded
+        self._is_storm = is_storm
         self._endings: deque[Ending] = deque()
         self._delay = Thinning()
 
@@ -47,6 +56,7 @@ class Finisher(Loop):
     def run_once(self, now: datetime) -> timedelta:  # noqa: ARG002
         """Record what has come to an end; what cannot be written now stays and is tried again."""
         while self._endings:
+            self._gather()
             batch = [self._endings[index] for index in range(min(_BATCH, len(self._endings)))]
             try:
                 self._record(batch)
@@ -59,6 +69,13 @@ class Finisher(Loop):
             for _ in batch:
                 self._endings.popleft()
         return _IDLE
+
+    def _gather(self) -> None:
+        """Let more endings come in a storm, unless another run may wait for one of these to be recorded."""
+        if len(self._endings) < _BATCH and self._is_storm():
+            if any(ending.claim.is_waited_for for ending in tuple(self._endings)):
+                return
+            self._stopping.wait(_GATHER_SECONDS)
 
     def _record(self, batch: list[Ending]) -> None:
         try:

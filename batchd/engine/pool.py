@@ -67,7 +67,7 @@ class Engine:
         self._dispatcher = Dispatcher(
             store, settings, worker.id, self._waiting, self._in_hand, clock, setup=self._current_setup
         )
-        self._finisher = Finisher(store, self._in_hand, self._recorded, clock)
+        self._finisher = Finisher(store, self._in_hand, self._recorded, clock, is_storm=self._is_storm)
         self._keeper = LeaseKeeper(store, settings, worker.id, self._in_hand, clock, on_forgotten=self._register)
         self._stopper = Stopper(self._in_hand, clock)
         self._reaper = Reaper(store, settings.lease.length, settings.reap_every, self._in_hand, self._reaped, clock)
@@ -329,6 +329,13 @@ class Engine:
             self._meters.ended(claim.job, ending.decision.state, trigger, ending.duration_seconds, ending.rows)
         elif ending.outcome in {AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT}:
             self._meters.count("retries", claim.job)
+
+    def _is_storm(self) -> bool:
+        """Return whether each thread has a claimed run to go on with, and no queue a limit that an ending relieves."""
+        settings = self._settings
+        has_limit = any(limit is not None for limit in settings.queues.values())
+        has_limit |= any(rules.is_shared for rules in settings.rules.values())
+        return not has_limit and self._waiting.count() >= settings.slots
 
     def _look_for_more(self) -> None:
         """Have the dispatcher look when a thread is free, unless it knows that nothing waits or looks soon anyway."""

@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
+from batchd.clock import SystemClock
 from batchd.db.dialect import Topic
 from batchd.db.engine import Database
+from batchd.domain.attempt import AttemptOutcome, decide
 from batchd.domain.run import RunState
+from batchd.engine.finisher import Finisher
+from batchd.engine.running import InHand
 from batchd.errors import JobError, RunInterrupted, StopReason
 from batchd.jobs.contract import JobContext
-from batchd.store import control
+from batchd.store import claims, control
+from batchd.store.claimed import ClaimRequest
+from batchd.store.finish import Ending
 from batchd.store.log_lines import LineBuffer, write
 from batchd.store.migrate import migrate
 from batchd.store.schema import log_lines, runs, workers
@@ -351,3 +357,27 @@ def test_a_run_that_another_daemon_lost_goes_on_beside_the_attempt_that_hangs_he
         with store.reading() as connection:
             assert len(connection.execute(select(workers)).all()) == 1
     assert run_row(store, run_id)["fence"] == 3
+
+
+def test_endings_of_a_storm_are_recorded_together(store: Database) -> None:
+    """What ends while the threads have enough to go on with shares one transaction; the last one waits for nothing."""
+    for _ in range(3):
+        add_run(store, kind="noop", job=None)
+    request = ClaimRequest("w1", 3, timedelta(seconds=30), {})
+    succeeded = decide(AttemptOutcome.SUCCEEDED, attempt=1, max_attempts=1, retryable=True, delay=timedelta(0))
+    endings = [Ending(claim, AttemptOutcome.SUCCEEDED, succeeded, {}, None) for claim in claims.claim(store, request)]
+    recorded: list[int] = []
+
+    def is_storm() -> bool:
+        more = bool(endings)
+        if more:
+            finisher.add(endings.pop())
+        return more
+
+    clock = SystemClock()
+    finisher = Finisher(store, InHand(clock), lambda batch: recorded.append(len(batch)), clock, is_storm=is_storm)
+    finisher.add(endings.pop())
+    finisher.run_once(clock.now())
+    finisher.add(endings.pop())
+    finisher.run_once(clock.now())
+    assert recorded == [2, 1]
