@@ -137,14 +137,13 @@ class _Pipe:
         name = event.pop("event")
         said: dict[str, Any] = {"msg": "", **_OF_RUN.get(), **event}
         said["msg"] = message_of(name, said)
-        line, text = _bounded(
-            {
-                "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-                "level": _LEVELS.get(method, method),
-                "event": name,
-                **self._masker.masked_fields(said),
-            }
-        )
+        ours = {
+            "ts": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "level": _LEVELS.get(method, method),
+            "event": name,
+        }
+        # First, and whatever a job calls its fields.
+        line, text = _bounded({**ours, **self._masker.masked_fields(said), **ours})
         if self._sink is not None and "run_id" in line:
             self._sink(line)
         shown = f"{text[:-1]},{self._bound_json}" if self._as_json else _readable(line, now)

@@ -117,6 +117,16 @@ def test_every_line_is_json_whatever_is_logged(out: io.StringIO) -> None:
     assert json.loads(out.getvalue().split("\n")[0])["result"]["a"] == "nan"
 
 
+def test_a_jobs_fields_do_not_take_the_place_of_ours(out: io.StringIO) -> None:
+    """`ts` and `level` stay what they are, and stay in front."""
+    configure(out)
+    get_logger().info("run.started", ts=1, level="deep", who="me")
+    (line,) = lines(out)
+    assert list(line)[:3] == ["ts", "level", "event"]
+    assert (line["level"], line["who"]) == ("info", "me")
+    assert isinstance(line["ts"], str)
+
+
 def test_a_line_is_not_lost_where_stdout_is_ascii() -> None:
     """Nor where the text holds what UTF-8 cannot."""
     raw = io.BytesIO()
