@@ -13,6 +13,7 @@ from batchd.errors import StopReason
 from batchd.loop import Loop
 
 _TURN = timedelta(seconds=0.25)
+_JUST_AFTER = timedelta(milliseconds=1)
 _IDLE = timedelta(seconds=1)
 _STUCK_AFTER_SECONDS = 30.0
 
@@ -35,7 +36,10 @@ class Stopper(Loop):
         attempts = [attempt for attempt in self._in_hand.all() if not attempt.is_ended]
         pause = _IDLE
         for attempt in attempts:
-            if attempt.trusted_until < monotonic and attempt.tell_to_stop(StopReason.LEASE_LOST):
+            if attempt.trusted_until >= monotonic:
+                left = min(attempt.trusted_until - monotonic, _IDLE.total_seconds())
+                pause = min(pause, timedelta(seconds=left) + _JUST_AFTER)
+            elif attempt.tell_to_stop(StopReason.LEASE_LOST):
                 self._log.warning("lease.lost", run_id=attempt.claim.run_id, fence=attempt.claim.fence)
             if attempt.deadline is not None and attempt.stop_reason is None:
                 if attempt.deadline <= monotonic:
