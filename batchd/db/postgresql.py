@@ -109,7 +109,8 @@ class PostgresDialect:
             connect_args=connect_args,
             json_deserializer=_json_read,
             hide_parameters=True,
-            **({"isolation_level": "AUTOCOMMIT"} if settings.in_order else {}),
+            # There is no transaction to roll back when such a connection is put back.
+            **({"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} if settings.in_order else {}),
         )
         set_sessions(engine, settings)
         check_when_taken(engine)
