@@ -84,6 +84,11 @@ Draw = Callable[[Sequence[str], Sequence[int]], str]
 """Draws one of the names, each with the chance of its weight."""
 
 
+def strict_turn(run: Waiting, rules: Mapping[str, QueueRules]) -> tuple[Any, ...]:
+    """Return what runs are sorted by in the strict order: the queue's priority, then the run's, then age."""
+    return -rules.get(run.queue, NO_RULES).priority, -run.priority, run.available, run.id
+
+
 def in_turn(
     waiting: Sequence[W], rules: Mapping[str, QueueRules], order: QueueOrder, limit: int, draw: Draw
 ) -> list[W]:
@@ -93,10 +98,7 @@ def in_turn(
     chance of its weight, and its best run is next; so a queue with any weight at all is never starved. What is not
     drawn follows in the strict order, for the places that nobody else can fill.
     """
-    ordered = sorted(
-        waiting,
-        key=lambda run: (-rules.get(run.queue, NO_RULES).priority, -run.priority, run.available, run.id),
-    )
+    ordered = sorted(waiting, key=lambda run: strict_turn(run, rules))
     if order is QueueOrder.STRICT:
         return ordered
     left: dict[str, list[W]] = {}

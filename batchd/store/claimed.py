@@ -18,6 +18,12 @@ KEYS_LOCK = "keys"
 NONSENSE = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
 """What a row that somebody edited by hand can raise when it is read."""
 
+CLAIM_COLUMNS = (
+    *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "params", "retry"),
+    *("scheduled_for", "available_at", "timeout_seconds", "mutex", "limit_key", "created_by"),
+)
+"""What `claim_of` reads of a row."""
+
 _LONGEST_DELAY = timedelta(days=3650).total_seconds()
 
 
@@ -72,7 +78,7 @@ class ClaimRequest:
 
 
 def claim_of(row: Any) -> Claim:
-    """Return the claim that a row of `batchd_runs` has become; raises NONSENSE."""
+    """Return the claim that a row with the CLAIM_COLUMNS of `batchd_runs` has become; raises NONSENSE."""
     return Claim(
         run_id=row.id,
         fence=row.fence,

@@ -37,7 +37,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.queue import in_turn
 from batchd.domain.run import Reason, RunState
 from batchd.store import outbox
-from batchd.store.claimed import KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
+from batchd.store.claimed import CLAIM_COLUMNS, KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
 from batchd.store.claims_at_once import TakenAtOnce, take_at_once
 from batchd.store.limits import Limits, first_parked
 from batchd.store.schema import attempts, runs
@@ -263,10 +263,6 @@ def _take(
 
 def _take_these(dialect: Dialect) -> ReturningUpdate[Any]:
     """Return an UPDATE that returns what a claim needs to know of its run."""
-    told = (
-        *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "params", "retry"),
-        *("scheduled_for", "available_at", "timeout_seconds", "mutex", "limit_key", "created_by"),
-    )
     return (
         update(runs)
         .where(dialect.is_given(runs.c.id, "ids"), not_(_too_late(dialect)))
@@ -279,7 +275,7 @@ def _take_these(dialect: Dialect) -> ReturningUpdate[Any]:
             lease_until=dialect.now_plus(bindparam("lease_seconds", type_=Double())),
             started_at=func.coalesce(runs.c.started_at, dialect.now()),
         )
-        .returning(*(runs.c[name] for name in told))
+        .returning(*(runs.c[name] for name in CLAIM_COLUMNS))
     )
 
 

@@ -13,21 +13,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 from batchd.db.engine import Database
 from batchd.db.lock_number import lock_number
-from batchd.domain.queue import NO_RULES, QueueOrder
+from batchd.domain.queue import NO_RULES, QueueOrder, strict_turn
 from batchd.domain.run import CreatedBy
-from batchd.store.claimed import KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
+from batchd.store.claimed import CLAIM_COLUMNS, KEYS_LOCK, NONSENSE, Claim, ClaimRequest, claim_of
 from batchd.store.release import release_unread
 
-_TOLD = (
-    *("id", "fence", "attempt", "max_attempts", "schedule_id", "kind", "queue", "priority", "params", "retry"),
-    *("scheduled_for", "available_at", "timeout_seconds", "mutex", "limit_key", "created_by"),
-)
-
+_TOLD = ", ".join((*CLAIM_COLUMNS, "priority"))
 _MOMENTS = ("scheduled_for", "available_at")
 _MAKERS = ", ".join(f"'{maker.value}'" for maker in CreatedBy)
 
@@ -102,7 +98,7 @@ taken AS (
     ORDER BY precedence DESC, priority DESC, available_at, id LIMIT %(most)s
   ))
   AND NOT (coalesce(start_deadline_at < clock_timestamp(), false) AND attempt = 0 AND fence = 0)
-  RETURNING {", ".join(_TOLD)}
+  RETURNING {_TOLD}
 ),
 begun AS (
   INSERT INTO batchd_attempts (run_id, fence, number, worker, started_at)
@@ -173,7 +169,7 @@ def take_at_once(store: Database, request: ClaimRequest) -> TakenAtOnce | None:
         return None
     told, ids, has_more, next_at, has_parked, now = answer
     try:
-        taken = sorted((_row_of(row) for row in json.loads(told)), key=partial(_turn, request))
+        taken = sorted(_rows_of(told), key=lambda row: strict_turn(row, request.rules))
         claims = tuple(claim_of(row) for row in taken)
     except NONSENSE:
         release_unread(store, request.worker, json.loads(ids))
@@ -191,12 +187,12 @@ def _told_of(request: ClaimRequest, name: str) -> dict[str, int | bool]:
     return {"priority": rules.priority, "room": room, "is_shared": rules.is_shared}
 
 
-def _turn(request: ClaimRequest, row: SimpleNamespace) -> tuple[object, ...]:
-    return -request.rules.get(row.queue, NO_RULES).priority, -row.priority, row.available_at, row.id
-
-
-def _row_of(told: dict[str, object]) -> SimpleNamespace:
+def _rows_of(told: str) -> list[Any]:
+    """Return the rows as `claim_of` and `strict_turn` read them."""
     from batchd.db.any_moment import moment_of  # noqa: PLC0415 (only the driver in use is imported)
 
-    moments = {name: moment_of(str(told[name])) for name in _MOMENTS if told[name] is not None}
-    return SimpleNamespace(**(told | moments))
+    rows = []
+    for row in json.loads(told):
+        moments = {name: moment_of(str(row[name])) for name in _MOMENTS if row[name] is not None}
+        rows.append(SimpleNamespace(**(row | moments), available=moments["available_at"]))
+    return rows

@@ -100,11 +100,8 @@ def batchd_load(ground: Ground, load: Load, lead: float) -> Figures:
             raise SystemExit(f"batchd was not ready before the first fire; give --lead more than {lead}")
         meter = Meter(daemon.pid)
         _wait_until_clock((until if load.rounds > 1 else first).timestamp())
-        deadline = time.monotonic() + 120
-        while not done():  # seldom: each look counts all runs, on a processor that the load could use
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{load.runs} runs are not done")
-            time.sleep(0.25)
+        # Seldom: each look counts all runs, on a processor that the load could use.
+        wait_until(done, seconds=120, what=f"{load.runs} runs", every=0.25)
         cpu, memory = meter.cpu_seconds(), meter.memory_mb()
         daemon.stop()
     store.close()
