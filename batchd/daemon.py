@@ -43,7 +43,8 @@ from batchd.service.announcer import Announcer
 from batchd.service.control_server import ControlServer
 from batchd.service.control_socket import folder_of
 from batchd.service.first_contact import EXTENSION, FirstContact
-from batchd.service.http_surface import Errand, Web, bring_up_to_date, require_token
+from batchd.service.first_work import Work, bring_up_to_date, first_work
+from batchd.service.http_surface import Web, require_token
 from batchd.service.part import Part
 from batchd.service.process_log import ProcessLog
 from batchd.service.pulse import Pulse, complaint_of
@@ -90,7 +91,7 @@ def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
         config.require_jobs(allow_empty=source.allow_empty)
         os.chdir(config.folder)
         with hold_sqlite_lock(daemon.store):
-            daemon.start_web(manager.sockets)
+            daemon.fork(manager.sockets)
             code = daemon.run(no_wait=no_wait)
             # Still under the lock: nobody may take the store over before this process is gone.
             leave(code)
@@ -120,7 +121,7 @@ class Daemon:
         self._has_stopping_told = False
         self._passed = threading.Event()
         self._web: Web | None = None
-        self._first_work: Errand | None = None
+        self._first_work: Work | None = None
         self._meters = Meters(job.name for job in config.jobs)
         self.store = Database(config.store)
         self._databases = {name: Database(settings) for name, settings in config.databases.items()}
@@ -150,13 +151,13 @@ class Daemon:
         self._announcer = Announcer(self._notifier, self._engine, self._scheduler, self._reloader, self._clock)
         self._control = ControlServer(folder_of(config.state, source.environ), source.path, self._reloader.reload)
 
-    def start_web(self, handed: Sequence[HandedSocket]) -> None:
-        """Start the HTTP surface where the config has one: a fork, so before anything makes a thread."""
+    def fork(self, handed: Sequence[HandedSocket]) -> None:
+        """Start what is forked, before anything makes a thread: who does the first work, and the HTTP server if any."""
         config = self._config
+        self._first_work = first_work(config)
         if config.http is not None:
             from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
 
-            self._first_work = surface.first_work(config)
             self._web = surface.start(config, config.http, self._clock, self._source, handed)
 
     def end_web(self) -> None:

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from batchd.clock import Clock, SystemClock
 from batchd.config.http import listening_on
 from batchd.config.load import Config
-from batchd.config.param_names import register_names
 from batchd.config.queue_words import limits_text
 from batchd.config.source import ConfigSource
 from batchd.db.dialect import DatabaseSettings
@@ -32,11 +31,9 @@ from batchd.domain.queue import QueueLimits
 from batchd.domain.surface import HttpSettings, Listen, own_hosts
 from batchd.errors import BatchdError, ParamsInvalid
 from batchd.jobs.contract import Kind
-from batchd.store.migrate import migrate
 from batchd.systemd import CREDENTIALS, HANDED_OVER, HandedSocket
 from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
-from batchd.web.errand import Errand
 from batchd.web.pulse import Pulse
 from batchd.web.sockets import open_listener
 from batchd.web.supervisor import Again, Ends, Supervisor
@@ -72,14 +69,6 @@ def start(
     gc.freeze()  # pages that the collector does not write to stay shared
     supervisor.start()
     return supervisor
-
-
-def first_work(config: Config) -> Errand:
-    """Return what a start has to do once for each version of batchd as an errand, for what it has to import.
-
-    Alembic would take 10 MB of the daemon, and all the kinds, of which most configs have a few, 6 MB.
-    """
-    return Errand(lambda: _do_first_work(config))
 
 
 class ConfigJobs:
@@ -137,12 +126,6 @@ class ConfigJobs:
             return ()
         databases = self._config.databases
         return tuple(databases[name] for name in dict.fromkeys(known.databases(whole)) if name in databases)
-
-
-def _do_first_work(config: Config) -> None:
-    store = Database(config.store)
-    migrate(store)
-    register_names(store, config.kinds, config.settings.queues)
 
 
 class _Serving:

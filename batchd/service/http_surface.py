@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from batchd.config.load import Config
-from batchd.config.param_names import remember_names
 from batchd.db.engine import Database
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Phase
 from batchd.errors import ExposedWithoutToken
-from batchd.store import migrate
 
 
 class Web(Protocol):
@@ -32,33 +30,6 @@ class Web(Protocol):
     def stop(self) -> None:
         """End it."""
         ...
-
-
-class Errand(Protocol):
-    """Work in a process that was forked for it; see `batchd.web.errand`."""
-
-    def done(self) -> bool:
-        """Have it done; return whether it was."""
-        ...
-
-    def drop(self) -> None:
-        """Let it be."""
-        ...
-
-
-def bring_up_to_date(store: Database, config: Config, errand: Errand | None) -> bool:
-    """Bring the store's tables to this version, by the errand if there is one; return whether that was needed.
-
-    The errand also tells the store the names of the kinds, where they have changed. What it does not bring to a good
-    end is done by the daemon itself, which tells what is wrong.
-    """
-    if errand is None:
-        return migrate.migrate(store)
-    is_behind = migrate.is_behind(store)
-    if is_behind or not remember_names(store, config.kinds, config.settings.queues):
-        errand.done()
-    errand.drop()
-    return migrate.migrate(store) or is_behind
 
 
 def require_token(config: Config, store: Database) -> None:

@@ -25,6 +25,7 @@ from datetime import timedelta
 from batchd.clock import Clock
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Listen, Phase
+from batchd.fork import close_all_but
 from batchd.signals import leave_to_parent
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
@@ -41,7 +42,6 @@ _LONGEST_PAUSE = timedelta(seconds=30)
 _WELL_AFTER = timedelta(minutes=1)
 _LONGEST_QUESTION = 100
 _STOP_WITHIN = timedelta(seconds=4)
-_LAST_STANDARD = 2
 
 log = get_logger()
 
@@ -241,14 +241,6 @@ class Supervisor:
             ends.questions.close()
         process.returncode = 0  # it is waited for by its pid, as the first one is
         self._adopt(process.pid)
-
-
-def close_all_but(kept: Sequence[int]) -> None:
-    """Let go of what a fork has inherited: the lock of a SQLite store would outlive the daemon otherwise."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (names of descriptors)
-        if int(name) > _LAST_STANDARD and int(name) not in kept:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
 
 
 def _has_ended(pid: int) -> bool:

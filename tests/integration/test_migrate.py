@@ -23,7 +23,7 @@ from batchd.engine.lease import LeaseKeeper
 from batchd.engine.running import InHand
 from batchd.engine.settings import EngineSettings
 from batchd.errors import ExitCode, SchemaMismatch
-from batchd.service.http_surface import bring_up_to_date
+from batchd.service.first_work import bring_up_to_date
 from batchd.service.room_settings import LEASE, REAP_EVERY
 from batchd.store import meta as facts
 from batchd.store.all_tables import all_tables

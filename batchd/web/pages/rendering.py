@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -22,6 +21,9 @@ from batchd.web.pages.way_back import sign_in_path
 from batchd.web.pages.words import FILTERS
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _WEB = Path(__file__).parents[1]
 
@@ -163,6 +165,8 @@ def _told(call: Call) -> list[Notice]:
 
 @functools.cache
 def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 (not before a page is asked for)
+
     environment = Environment(
         loader=FileSystemLoader(_WEB / "templates"),
         autoescape=True,

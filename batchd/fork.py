@@ -1,24 +1,37 @@
-"""A piece of work that is done in a process of its own, so that what it takes of memory goes with it.
-
-The process is forked early, when the parent has neither threads nor a connection: SQLite must not be carried over a
-fork. It waits until it is told to begin, and ends with its parent.
-"""
+"""Processes that are forked from this one, which a daemon does early: while it has neither threads nor connections."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from batchd.signals import leave_to_parent
-from batchd.web.supervisor import close_all_but
 
 _GO = b"go"
+_LAST_STANDARD = 2
+
+
+def may_fork() -> bool:
+    """Return whether a fork is safe: no other thread, be it a library's, can hold a lock that it would inherit."""
+    return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208 (names, not paths)
+
+
+def close_all_but(kept: Sequence[int]) -> None:
+    """Let go of what a fork has inherited: the lock of a SQLite store would outlive the daemon otherwise."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (names of descriptors)
+        if int(name) > _LAST_STANDARD and int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
 
 
 class Errand:
-    """Forks when it is made. It is done once at most; `drop` it then, and also when it was not needed."""
+    """A piece of work that is done in a process of its own, so that what it takes of memory goes with it.
+
+    Forks when it is made; the process waits until it is told to begin, and ends with its parent. The work is done once
+    at most; `drop` it then, and also when it was not needed.
+    """
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
