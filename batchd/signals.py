@@ -117,8 +117,11 @@ def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> Non
     """
 
     def speak() -> None:
+        from batchd.telemetry.line_output import finish_lines  # noqa: PLC0415 (as the module says)
+
         if last_words is not None:
             last_words()
+        finish_lines()
         sys.stdout.flush()
         sys.stderr.flush()
 

@@ -26,6 +26,7 @@ from batchd.clock import SystemClock
 from batchd.systemd import is_journal, journal
 from batchd.telemetry.events import fields_in_message, message_of
 from batchd.telemetry.fingerprint import fingerprint
+from batchd.telemetry.line_output import Line, output_to
 from batchd.telemetry.masking import Masker
 
 LineSink = Callable[[EventDict], None]
@@ -115,13 +116,13 @@ class _Pipe:
     def __init__(
         self, out: TextIO, masker: Masker, sink: LineSink | None, *, as_json: bool, instance: str | None
     ) -> None:
-        self._out = out
         self._masker = masker
         self._sink = sink
         self._as_json = as_json
         self._clock = SystemClock()
         self._prefixed = _goes_to_journal(out)
         self._journal = journal() if self._prefixed else None
+        self._output = output_to(out, self._in_ascii, self._journal)
         self._bound = {
             "service": "batchd",
             "version": __version__,
@@ -147,25 +148,15 @@ class _Pipe:
         if self._sink is not None and "run_id" in line:
             self._sink(line)
         shown = f"{text[:-1]},{self._bound_json}" if self._as_json else _readable(line, now)
-        if self._journal is None or not self._journal.send(_entry(line, shown)):
-            self._write(line, shown, now)
+        prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
+        entry = None if self._journal is None else _entry(line, shown)
+        self._output.write(Line(f"{prefix}{shown}\n", entry))
         raise structlog.DropEvent
 
-    def _write(self, line: EventDict, shown: str, now: datetime) -> None:
-        prefix = f"<{_PRIORITIES[line['level']]}>" if self._prefixed else ""
-        try:
-            try:
-                self._out.write(f"{prefix}{shown}\n")
-            except UnicodeEncodeError:  # stdout is not UTF-8, or the text holds half a surrogate pair
-                self._out.write(f"{prefix}{self._in_ascii(line, now)}\n")
-            self._out.flush()
-        except (OSError, ValueError):
-            return  # a log that cannot be written (a closed pipe, a full disk) must not stop the work
-
-    def _in_ascii(self, line: EventDict, now: datetime) -> str:
+    def _in_ascii(self, shown: str) -> str:
         if self._as_json:
-            return _ascii_json({**line, **self._bound})
-        return _readable(line, now).encode("ascii", "backslashreplace").decode()
+            return "".join(part if part.isascii() else json.dumps(part)[1:-1] for part in shown)
+        return shown.encode("ascii", "backslashreplace").decode()
 
 
 _json = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":")).encode

@@ -1,0 +1,144 @@
+"""Lines to a stream, or to systemd's journal, from many threads: in the order in which they came, each whole.
+
+To write lets go of the interpreter's lock. Ten threads that log two lines for each short run pass it around all the
+time, which takes longer than the runs: so whoever finds nobody writing writes what all have brought, and the others go
+on. A line is written before the call returns, or as soon as the thread that writes has got to it.
+
+Imports next to nothing: `batchd.signals` needs it for a process's last words.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, TextIO
+
+_PIPE_BUF = 4096
+"""What is written at once to a pipe, up to this many bytes, another process's lines do not come between: pipe(7)."""
+
+_MOST_WAITING = 500
+"""Lines beyond which whoever brings one waits until they are written."""
+
+_MOST_WRITES = 20
+"""After so many for others a thread leaves the rest to the helper, and goes on with its own work."""
+
+
+class Journal(Protocol):
+    """Where stdout is systemd's journal."""
+
+    def send(self, entry: Mapping[str, object]) -> bool:
+        """Send the entry; return whether it was taken."""
+        ...
+
+
+class Line(NamedTuple):
+    """What to write to the stream, with its newline; `entry` is for the journal, which may not take it."""
+
+    text: str
+    entry: Mapping[str, object] | None = None
+
+
+class LineOutput:
+    """Any thread may call any method. `in_ascii` is how a line looks that the stream cannot encode."""
+
+    def __init__(self, out: TextIO, in_ascii: Callable[[str], str], journal: Journal | None = None) -> None:
+        self.out = out
+        self.in_ascii = in_ascii
+        self.journal = journal
+        self._lines: deque[Line] = deque()
+        self._writing = threading.Lock()
+        self._is_behind = threading.Event()
+        self._helper: threading.Thread | None = None
+
+    def write(self, line: Line) -> None:
+        """Write the line; what the stream refuses (a closed pipe, a full disk) is lost."""
+        self._lines.append(line)
+        writes = 0
+        # Again after each turn: a line that came when this thread was about to let go was left to it.
+        while self._lines:
+            if not self._writing.acquire(blocking=len(self._lines) > _MOST_WAITING):
+                return  # whoever writes gets to it
+            try:
+                while self._lines and writes < _MOST_WRITES:
+                    self._write_some()
+                    writes += 1
+            finally:
+                self._writing.release()
+            if writes >= _MOST_WRITES:
+                self._leave_to_helper()
+                return
+
+    def finish(self) -> None:
+        """Write what has been brought by now."""
+        with self._writing:
+            for _ in range(len(self._lines)):
+                self._write_some()
+
+    def _write_some(self) -> None:
+        """Write the oldest line that waits, if there is one, and those after it that go in the same write."""
+        chunk: list[str] = []
+        size = 0
+        while self._lines:
+            line = self._lines[0]
+            size += _most_bytes(line.text)
+            if chunk and (size > _PIPE_BUF or line.entry is not None):
+                break
+            self._lines.popleft()
+            if line.entry is not None and self.journal is not None and self.journal.send(line.entry):
+                return
+            chunk.append(line.text)
+        if chunk:
+            self._write_texts(chunk)
+
+    def _write_texts(self, chunk: list[str]) -> None:
+        try:
+            try:
+                self.out.write("".join(chunk))
+            except UnicodeEncodeError:  # the stream is not UTF-8, or a text holds half a surrogate pair
+                for text in chunk:
+                    self.out.write(self._encodable(text))
+            self.out.flush()
+        except (OSError, ValueError):
+            return  # a log that cannot be written must not stop the work
+
+    def _encodable(self, text: str) -> str:
+        try:
+            text.encode(self.out.encoding or "utf-8")
+        except UnicodeEncodeError:
+            return self.in_ascii(text)
+        return text
+
+    def _leave_to_helper(self) -> None:
+        if self._helper is None or not self._helper.is_alive():  # after a fork there is none
+            self._helper = threading.Thread(target=self._help, name="batchd-log", daemon=True)
+            self._helper.start()
+        self._is_behind.set()
+
+    def _help(self) -> None:
+        while self._is_behind.wait():
+            self._is_behind.clear()
+            while self._lines:
+                self.finish()
+
+
+_current: LineOutput | None = None
+
+
+def output_to(out: TextIO, in_ascii: Callable[[str], str], journal: Journal | None = None) -> LineOutput:
+    """Return the output to the stream: the same as before for the same stream, so that no line overtakes another."""
+    global _current  # noqa: PLW0603 (a process has one log)
+    if _current is None or _current.out is not out:
+        _current = LineOutput(out, in_ascii)
+    _current.in_ascii, _current.journal = in_ascii, journal
+    return _current
+
+
+def finish_lines() -> None:
+    """Write what threads have logged and nobody has written yet, before the process ends."""
+    if _current is not None:
+        _current.finish()
+
+
+def _most_bytes(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)

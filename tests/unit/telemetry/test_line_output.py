@@ -1,0 +1,154 @@
+"""Lines of many threads to one stream."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Mapping
+
+from batchd.telemetry.line_output import Line, LineOutput
+from tests.support.waiting import wait_until
+
+_SECONDS = 20.0
+
+
+class _Stream(io.StringIO):
+    """Keeps what each write gave it; while it is `held`, a write waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+        self.entered = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
+
+    def hold(self) -> None:
+        self.free.clear()
+        self.entered.clear()
+
+    def write(self, text: str, /) -> int:
+        self.entered.set()
+        assert self.free.wait(_SECONDS)
+        self.writes.append(text)
+        return len(text)
+
+    @property
+    def lines(self) -> list[str]:
+        return "".join(self.writes).splitlines()
+
+
+class _Journal:
+    """Takes the entries that it likes."""
+
+    def __init__(self) -> None:
+        self.taken: list[object] = []
+
+    def send(self, entry: Mapping[str, object]) -> bool:
+        if entry["MESSAGE"] == "too long":
+            return False
+        self.taken.append(entry["MESSAGE"])
+        return True
+
+
+def _started(target: object, *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+    thread.start()
+    return thread
+
+
+def test_every_line_is_written_whole_once_and_in_its_threads_order() -> None:
+    """Eight threads, each with lines of its own, some of them longer than a write."""
+    stream = _Stream()
+    output = LineOutput(stream, str)
+
+    def log(name: int) -> None:
+        for number in range(400):
+            output.write(Line(f"{name} {number} {'x' * (5000 if number % 50 == 0 else 60)}\n"))
+
+    for thread in [_started(log, name) for name in range(8)]:
+        thread.join(_SECONDS)
+    output.finish()
+    said = [tuple(map(int, line.split()[:2])) for line in stream.lines]
+    assert [[number for who, number in said if who == name] for name in range(8)] == [list(range(400))] * 8
+    assert all(len(text) <= 4096 or text.count("\n") == 1 for text in stream.writes)
+    assert all(text.endswith("\n") for text in stream.writes)
+
+
+def test_nobody_waits_for_a_slow_stream_but_who_writes_and_then_it_gets_all_at_once() -> None:
+    """The others' lines go out together, in few writes."""
+    stream = _Stream()
+    output = LineOutput(stream, str)
+    stream.hold()
+    writer = _started(output.write, Line("first\n"))
+    assert stream.entered.wait(_SECONDS)
+    for number in range(100):
+        output.write(Line(f"line {number}\n"))  # returns, though nothing can be written
+    stream.free.set()
+    writer.join(_SECONDS)
+    assert stream.lines == ["first", *(f"line {number}" for number in range(100))]
+    assert len(stream.writes) == 2
+
+
+def test_a_stream_that_stands_still_holds_up_whoever_brings_too_much() -> None:
+    """What waits stays bounded: beyond 500 lines a thread waits, and nothing of it is lost."""
+    stream = _Stream()
+    output = LineOutput(stream, str)
+    stream.hold()
+    writer = _started(output.write, Line("first\n"))
+    assert stream.entered.wait(_SECONDS)
+    brought: list[int] = []
+
+    def bring() -> None:
+        for number in range(600):
+            output.write(Line(f"line {number}\n"))
+            brought.append(number)
+
+    bringer = _started(bring)
+    wait_until(lambda: len(brought) >= 500, seconds=_SECONDS)
+    bringer.join(0.1)
+    assert bringer.is_alive()
+    stream.free.set()
+    for thread in (writer, bringer):
+        thread.join(_SECONDS)
+    wait_until(lambda: len(stream.lines) == 601, seconds=_SECONDS)
+    assert stream.lines == ["first", *(f"line {number}" for number in range(600))]
+
+
+def test_nobody_goes_on_writing_for_others() -> None:
+    """After some writes the rest is the helper's, however much the others bring meanwhile."""
+    stream = _Stream()
+    output = LineOutput(stream, str)
+    other = 0
+
+    def bring_more(text: str, /) -> int:
+        nonlocal other
+        if other < 1_000:  # each write finds another line behind it
+            other += 1
+            output._lines.append(Line(f"other {other}\n"))
+        stream.writes.append(text)
+        return len(text)
+
+    stream.write = bring_more  # type: ignore[method-assign]
+    output.write(Line("mine\n"))
+    wait_until(lambda: len(stream.lines) == 1_001, seconds=_SECONDS)
+    assert stream.lines == ["mine", *(f"other {number + 1}" for number in range(1_000))]
+    assert output._helper is not None
+
+
+def test_a_journal_gets_entries_and_the_stream_what_it_does_not_take() -> None:
+    """In their order, each in one place alone."""
+    stream, journal = _Stream(), _Journal()
+    output = LineOutput(stream, str, journal)
+    for text in ("one", "too long", "two"):
+        output.write(Line(f"{text}\n", {"MESSAGE": text}))
+    assert (journal.taken, stream.lines) == (["one", "two"], ["too long"])
+
+
+def test_what_cannot_be_encoded_is_shown_in_ascii_and_spoils_no_other_line() -> None:
+    """Also where they went in one write."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", newline="\n")
+    output = LineOutput(stream, lambda text: text.encode("ascii", "backslashreplace").decode())
+    output._lines.append(Line("plain\n"))
+    output.write(Line("größer\n"))
+    assert raw.getvalue().decode().splitlines() == ["plain", r"gr\xf6\xdfer"]
