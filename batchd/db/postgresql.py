@@ -40,7 +40,7 @@ from batchd.db.dialect import Copied, DatabaseSettings, Failure, Topic
 from batchd.db.liveness import check_when_taken, has_said, leave_what_only_reads
 from batchd.db.lock_number import lock_number
 from batchd.db.postgresql_session import fetch_by_itself, follow_order, set_sessions
-from batchd.db.postgresql_writes import new_rows, rows_from, sent
+from batchd.db.postgresql_writes import new_rows, sent
 
 _CHANNEL_PREFIX = "batchd_"
 
@@ -172,8 +172,8 @@ class PostgresDialect:
             return ()
         quoted = map(connection.dialect.identifier_preparer.quote, [column.name for column in returning])
         ending = f"ON CONFLICT DO NOTHING RETURNING {', '.join(quoted)}"
-        statement = text(new_rows(connection, table, rows, ending, copied=copied)).columns(*returning)
-        return connection.execute(statement, sent(rows)).all()
+        statement, given = new_rows(connection, table, rows, ending, copied=copied)
+        return connection.execute(text(statement).columns(*returning), given).all()
 
     def is_among(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Return `= ANY` of an array, whose text the driver need not read anew for each number of values."""
@@ -193,7 +193,8 @@ class PostgresDialect:
     ) -> None:
         """Send the rows as one JSON document and insert them in one statement."""
         if rows:
-            connection.execute(text(new_rows(connection, table, rows, "", stamped)), sent(rows))
+            statement, given = new_rows(connection, table, rows, "", stamped)
+            connection.execute(text(statement), given)
 
     def update_each(
         self,
@@ -210,13 +211,15 @@ class PostgresDialect:
             return 0
         preparer = connection.dialect.identifier_preparer
         name = preparer.format_table(table)
-        changes = [f"{column} = made.{column}" for column in map(preparer.quote, rows[0].keys() - set(key))]
+        given = sent(connection, table, rows, key)
+        keys = [*map(preparer.quote, key)]
+        changes = [f"{column} = {value}" for column, value in given.values.items() if column not in keys]
         changes += [f"{preparer.quote(column)} = clock_timestamp()" for column in stamped]
-        these = [f"{name}.{column} = made.{column}" for column in map(preparer.quote, key)]
+        these = [f"{name}.{column} = {given.values[column]}" for column in keys]
         these += [f"{name}.{preparer.quote(column)} = :is_{column}" for column in where]
-        changed = f"UPDATE {name} SET {', '.join(sorted(changes))} {rows_from(name)} WHERE {' AND '.join(these)}"  # noqa: S608 (our own names)
-        given = {f"is_{column}": value for column, value in where.items()}
-        return connection.execute(text(changed), sent(rows) | given).rowcount
+        changed = f"UPDATE {name} SET {', '.join(changes)} {given.origin} WHERE {' AND '.join(these)}"  # noqa: S608 (our own names)
+        parameters = {**given.parameters, **{f"is_{column}": value for column, value in where.items()}}
+        return connection.execute(text(changed), parameters).rowcount
 
     def follow_order(self, connection: Connection) -> None:
         """Make all but index scans look expensive for the transaction, and keep its plans for the next one.

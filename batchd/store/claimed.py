@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ CLAIM_COLUMNS = (
 )
 """What `claim_of` reads of a row."""
 
+_POLICY = ("delay_seconds", "max_delay_seconds", "jitter", "backoff")
 _LONGEST_DELAY = timedelta(days=3650).total_seconds()
 
 
@@ -99,13 +101,20 @@ def claim_of(row: Any) -> Claim:
 
 def _retry_policy(stored: JsonObject, max_attempts: int) -> RetryPolicy:
     """Return the policy of a row; one that somebody edited into nonsense means a plain minute between attempts."""
-    minute = timedelta(minutes=1)
     try:
-        delay, longest = float(stored["delay_seconds"]), float(stored["max_delay_seconds"])  # type: ignore[arg-type]
-        jitter = float(stored["jitter"])  # type: ignore[arg-type]
-        backoff = Backoff(str(stored["backoff"]))
+        told: tuple[Any, ...] = tuple(stored[name] for name in _POLICY)
+        return _policy_of(max_attempts, *told)
     except (KeyError, TypeError, ValueError, ArithmeticError):
+        minute = timedelta(minutes=1)
         return RetryPolicy(max_attempts, Backoff.FIXED, minute, minute, 0.0)
+
+
+@functools.lru_cache(maxsize=64)
+def _policy_of(max_attempts: int, delay: Any, longest: Any, jitter: Any, backoff: Any) -> RetryPolicy:
+    """Return the policy, made once for all runs that have it alike; raises ValueError and others for nonsense."""
+    delay, longest, jitter = float(delay), float(longest), float(jitter)
     if not (0 <= delay <= _LONGEST_DELAY and 0 <= longest <= _LONGEST_DELAY and 0 <= jitter <= 1):
-        return RetryPolicy(max_attempts, Backoff.FIXED, minute, minute, 0.0)
-    return RetryPolicy(max_attempts, backoff, timedelta(seconds=delay), timedelta(seconds=longest), jitter)
+        raise ValueError("out of bounds")
+    return RetryPolicy(
+        max_attempts, Backoff(str(backoff)), timedelta(seconds=delay), timedelta(seconds=longest), jitter
+    )

@@ -191,8 +191,14 @@ def _rows_of(told: str) -> list[Any]:
     """Return the rows as `claim_of` and `strict_turn` read them."""
     from batchd.db.any_moment import moment_of  # noqa: PLC0415 (only the driver in use is imported)
 
+    known: dict[str, Any] = {}  # most of a burst have one moment
     rows = []
     for row in json.loads(told):
-        moments = {name: moment_of(str(row[name])) for name in _MOMENTS if row[name] is not None}
-        rows.append(SimpleNamespace(**(row | moments), available=moments["available_at"]))
+        for name in _MOMENTS:
+            text = row[name]
+            if text is not None:
+                if text not in known:
+                    known[text] = moment_of(str(text))
+                row[name] = known[text]
+        rows.append(SimpleNamespace(**row, available=row["available_at"]))
     return rows

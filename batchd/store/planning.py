@@ -55,7 +55,9 @@ _READ = (
     "limit_key",
 )
 
-_MOST_UNFINISHED = {Overlap.SKIP: 1, Overlap.QUEUE: _QUEUE_DEPTH, Overlap.ALLOW: None}
+_MOST_UNFINISHED = {Overlap.SKIP.value: 1, Overlap.QUEUE.value: _QUEUE_DEPTH, Overlap.ALLOW.value: None}
+# For each run: to ask an enumeration for a value takes as long as all else that is said of it.
+_QUEUED, _ALLOW, _BY_SCHEDULE = RunState.QUEUED.value, Overlap.ALLOW.value, CreatedBy.SCHEDULE.value
 
 _UNPLANNABLE = (ValueError, ArithmeticError, AttributeError, TypeError, LookupError)
 """What a row that somebody edited by hand can raise; ScheduleError is a ValueError."""
@@ -263,9 +265,11 @@ def _add_fires(batch: _Batch, row: Row[Any], plan: FirePlan) -> None:
         batch.runs.append(_missed_run(batch, row, plan.missed))
     # Fires that are caught up together do not overlap each other: they wait for one another.
     together = len(plan.due) > 1
-    limit = _MOST_UNFINISHED[Overlap(row.overlap)]
+    if row.overlap not in _MOST_UNFINISHED:
+        raise ValueError(f"{row.overlap!r} is no overlap")
+    limit = _MOST_UNFINISHED[row.overlap]
     before = batch.unfinished.get(row.id, 0)
-    created_by = CreatedBy.CATCH_UP if together or plan.missed is not None else CreatedBy.SCHEDULE
+    created_by = CreatedBy.CATCH_UP.value if together or plan.missed is not None else _BY_SCHEDULE
     for fire in plan.due:
         if limit is not None and before >= limit:
             batch.runs.append(_skipped_run(batch, row, fire))
@@ -279,23 +283,23 @@ def _run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
         "scheduled_for": fire,
         "available_at": batch.store_now,
         "timeout_seconds": row.timeout_seconds,
-        "state": RunState.QUEUED.value,
+        "state": _QUEUED,
         "created_at": batch.store_now,
-        "concurrency_key": None if row.overlap == Overlap.ALLOW.value else row.id,
+        "concurrency_key": None if row.overlap == _ALLOW else row.id,
         "limit_key": None if row.limit_key is None else resolved_key(row.limit_key, row.params),
-        "created_by": CreatedBy.SCHEDULE.value,
+        "created_by": _BY_SCHEDULE,
     }
 
 
-def _queued_run(batch: _Batch, row: Row[Any], fire: datetime, created_by: CreatedBy) -> dict[str, Any]:
+def _queued_run(batch: _Batch, row: Row[Any], fire: datetime, created_by: str) -> dict[str, Any]:
+    run = _run(batch, row, fire)
     delay = fire_delay(row.id, fire, timedelta(seconds=row.jitter_seconds))
     deadline = row.start_deadline_seconds
-    return _run(batch, row, fire) | {
-        "available_at": batch.store_now + delay,
-        # Jitter is asked for, so it does not count as lateness.
-        "start_deadline_at": None if deadline is None else fire + delay + timedelta(seconds=deadline),
-        "created_by": created_by.value,
-    }
+    run["available_at"] = batch.store_now + delay
+    # Jitter is asked for, so it does not count as lateness.
+    run["start_deadline_at"] = None if deadline is None else fire + delay + timedelta(seconds=deadline)
+    run["created_by"] = created_by
+    return run
 
 
 def _skipped_run(batch: _Batch, row: Row[Any], fire: datetime) -> dict[str, Any]:
