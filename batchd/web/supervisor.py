@@ -27,6 +27,7 @@ from batchd.domain.job import JsonObject
 from batchd.domain.surface import Listen, Phase
 from batchd.fork import close_all_but
 from batchd.signals import leave_to_parent
+from batchd.telemetry.line_output import finish_lines
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
 from batchd.web.pulse import Beat, Pulse
@@ -161,6 +162,7 @@ class Supervisor:
             self._serve(ends)
             code = 0
         finally:
+            finish_lines()
             os._exit(code)
 
     def _watch(self) -> None:
