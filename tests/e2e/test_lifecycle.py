@@ -18,6 +18,7 @@ from batchd.store import control
 from tests.e2e.conftest import Urls
 from tests.support.app_table import CLEANUP, GOES, STAYS, count_victims, make_victims, opened
 from tests.support.daemon import Daemon, batchd, write_config
+from tests.support.processes import own_megabytes
 from tests.support.store_reading import detail_of, runs_of, wait_for_state
 from tests.support.waiting import wait_until
 
@@ -52,6 +53,19 @@ def store(urls: Urls) -> Iterator[Database]:
     """The daemon's store, to look at."""
     with opened(urls.store) as database:
         yield database
+
+
+def test_a_first_start_leaves_no_trace_of_the_migration(tmp_path: Path, urls: Urls) -> None:
+    """What makes the tables takes its 17 MB along, and no process stays behind."""
+    empty = Urls(urls.dialect, urls.app, urls.app)
+    config = _config(tmp_path, empty, {"tick": {"kind": "noop", "schedule": "every 1s"}})
+    with Daemon(config, fresh=True) as daemon:
+        daemon.wait_for_event("store.migrated")
+        daemon.wait_for_event("run.finished")
+        assert own_megabytes(daemon.pid) < 62
+        children = [file.read_text() for file in Path(f"/proc/{daemon.pid}/task").glob("*/children")]
+        assert "".join(children) == ""
+        assert daemon.stop() == ExitCode.OK
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -24,7 +24,7 @@ from tests.e2e.conftest import Urls
 from tests.support.daemon import Daemon, batchd, write_config
 from tests.support.launcher import PLUGIN, PROJECT
 from tests.support.ports import free_port
-from tests.support.processes import clean_environment, completed
+from tests.support.processes import clean_environment, completed, own_megabytes
 from tests.support.waiting import wait_until
 
 _JOBS = {
@@ -109,7 +109,7 @@ def test_a_daemon_is_looked_at_and_told_over_http(tmp_path: Path, urls: Urls) ->
         wait_until(lambda: _answers(url), seconds=30, what="a new server")
         second = _server_of(daemon)
         assert second != first
-        assert _memory_megabytes(second) < _SUCCESSOR_MEGABYTES
+        assert own_megabytes(second) < _SUCCESSOR_MEGABYTES
         assert _get(f"{url}/api/v1/whoami", headers=mine).json()["name"] == "my-operator"
         assert _SECRET not in Path(f"/proc/{second}/cmdline").read_text() + Path(f"/proc/{second}/environ").read_text()
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):
@@ -198,7 +198,7 @@ def test_an_idle_daemon_and_its_server_are_small(tmp_path: Path) -> None:
         mine = _token(config)
         for path in ("/api/v1/jobs", "/api/v1/runs", "/metrics"):
             assert _get(f"{url}{path}", headers=mine).status_code == 200
-        used = {pid: _memory_megabytes(pid) for pid in (daemon.pid, _server_of(daemon))}
+        used = {pid: own_megabytes(pid) for pid in (daemon.pid, _server_of(daemon))}
         assert sum(used.values()) < 95, used
 
 
@@ -218,11 +218,3 @@ print(json.dumps(sorted(sys.modules)))
     imported = json.loads(done.stdout)
     unwanted = ("starlette", "uvicorn", "prometheus_client", "anyio.", "batchd.web", "batchd.surface")
     assert [name for name in imported if name.startswith(unwanted)] == []
-
-
-def _memory_megabytes(pid: int) -> float:
-    """The process's part of what is in no file: PSS of libraries' files depends on who else runs on the machine."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)
-    assert found
-    return int(found[1]) / 1024
