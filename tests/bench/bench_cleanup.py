@@ -2,21 +2,23 @@
 
     python -m tests.bench.bench_cleanup --rows 5000000 --databases postgresql,sqlite --repeat 3
 
-Each method deletes the same rows of the same table, while another connection updates single rows of the part that stays
-at a steady rate. "Update p99" is that load's 99th percentile, beside the same load undisturbed. Trust the ratios.
+Each method deletes the same rows of the same table, while another process updates single rows of the part that stays at
+a steady rate. "Update p99" is that load's 99th percentile, beside the same load undisturbed. Trust the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from sqlalchemy import text
@@ -43,32 +45,45 @@ class Measured:
     update_max_ms: float
 
 
-class UpdateLoad(threading.Thread):
-    """Point updates at a steady rate; a late answer delays those behind it, as it would a real client."""
+class UpdateLoad:
+    """Point updates at a steady rate; a late answer delays those behind it, as it would a real client.
+
+    In a process of its own, as other people's clients are: a thread would share the interpreter's lock with cleanup,
+    but not with the one big DELETE, which needs it once.
+    """
 
     def __init__(self, database: Database, rows: int, rate: int) -> None:
-        super().__init__(daemon=True)
-        self._database, self._kept, self._rate = database, int(rows * _KEPT), rate
-        self._ended = threading.Event()
+        spawned = multiprocessing.get_context("spawn")
         self.latencies_ms: list[float] = []
-
-    def run(self) -> None:
-        number, started = 0, time.monotonic()
-        statement = text("UPDATE logs SET message = :message WHERE id = :id")
-        while not self._ended.is_set():
-            due = started + number / self._rate
-            self._ended.wait(max(0.0, due - time.monotonic()))
-            before = time.monotonic()
-            with self._database.writing() as connection:
-                row = (number * 7919) % self._kept + 1
-                connection.execute(statement, {"message": f"touched {number}", "id": row})
-            self.latencies_ms.append((time.monotonic() - before) * 1000)
-            number = max(number + 1, int((time.monotonic() - started) * self._rate))
+        self._ended = spawned.Event()
+        self._answer, answer = spawned.Pipe(duplex=False)
+        begun = spawned.Event()
+        given = (database.settings, int(rows * _KEPT), rate, begun, self._ended, answer)
+        self._process = spawned.Process(target=_update, args=given, daemon=True)
+        self._process.start()
+        assert begun.wait(60), "the load has not begun"
 
     def stop(self) -> None:
         """End the load."""
         self._ended.set()
-        self.join()
+        self.latencies_ms = self._answer.recv()
+        self._process.join()
+
+
+def _update(settings: DatabaseSettings, kept: int, rate: int, begun: Event, ended: Event, answer: Connection) -> None:
+    database = Database(settings)
+    statement = text("UPDATE logs SET message = :message WHERE id = :id")
+    latencies: list[float] = []
+    number, started = 0, time.monotonic()
+    while not ended.is_set():
+        time.sleep(max(0.0, started + number / rate - time.monotonic()))
+        before = time.monotonic()
+        with database.writing() as connection:
+            connection.execute(statement, {"message": f"touched {number}", "id": (number * 7919) % kept + 1})
+        latencies.append((time.monotonic() - before) * 1000)
+        number = max(number + 1, int((time.monotonic() - started) * rate))
+        begun.set()
+    answer.send(latencies)
 
 
 def percentile(values: list[float], part: float) -> float:
@@ -172,7 +187,6 @@ def measure(database: Database, rows: int, method: Callable[[Database, datetime]
     """Fill the table, start the load, and run the method."""
     cutoff = fill(database, rows)
     load = UpdateLoad(database, rows, _UPDATES_PER_SECOND[database.dialect.name])
-    load.start()
     started = time.monotonic()
     try:
         deleted, longest = method(database, cutoff)
@@ -186,7 +200,6 @@ def undisturbed_p99(database: Database, rows: int) -> float:
     """Return the load's p99 with nothing else going on."""
     fill(database, rows)
     load = UpdateLoad(database, rows, _UPDATES_PER_SECOND[database.dialect.name])
-    load.start()
     time.sleep(4)
     load.stop()
     return percentile(load.latencies_ms, 0.99)
