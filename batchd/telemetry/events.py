@@ -84,7 +84,14 @@ EVENTS: Mapping[str, EventSpec] = {
     "http.died": EventSpec(
         "the HTTP server ended (status {status}); it starts again in {again_in_s} s", "Runs are not touched by it."
     ),
-    "http.failed": EventSpec("an answer failed", "With `route` and the `status` that the client got."),
+    "http.failed": EventSpec(
+        "an answer failed",
+        "With `route` and the `status` that the client got: the first, then ever more rarely with how many `requests`.",
+    ),
+    "http.failures_ended": EventSpec(
+        "{requests} answers of {route} have failed ({status}, {reason})",
+        "None has for a minute; there were more than told.",
+    ),
     "http.listening": EventSpec("HTTP on {listen}", "The HTTP surface answers."),
     "http.not_reloaded": EventSpec("the HTTP server keeps its config: {reason}", "The file cannot be read as one."),
     "http.not_started": EventSpec(

@@ -19,7 +19,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from batchd.errors import BatchdError
-from batchd.telemetry.logs import get_logger
 from batchd.web import endpoints
 from batchd.web.call import Call, Endpoint
 from batchd.web.desk import Desk
@@ -32,8 +31,6 @@ from batchd.web.problems import Problem, problem_of
 from batchd.web.scrapes import Scrapes
 
 STATIC = Path(__file__).parent / "static"
-
-log = get_logger()
 
 
 def all_endpoints() -> list[Endpoint]:
@@ -106,13 +103,16 @@ class _Door:
             except BatchdError as error:
                 known = problem_of(error)
                 if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    log.warning("http.failed", route=endpoint.path, status=int(known.status), reason=str(error))
+                    self._failed(endpoint, known.status, error)
                 return self._told(request, endpoint, known)
-            except Exception as error:
-                log.exception("http.failed", route=endpoint.path, status=500, exc_info=error)
+            except Exception as error:  # noqa: BLE001 (whatever it is: told, and answered)
+                self._failed(endpoint, HTTPStatus.INTERNAL_SERVER_ERROR, error)
                 return self._told(request, endpoint, unexpected())
 
         return enter
+
+    def _failed(self, endpoint: Endpoint, status: HTTPStatus, error: Exception) -> None:
+        self._desk.failures.failed(endpoint.path, status, error, self._desk.clock.monotonic())
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
         address = address_of(request, self._desk.settings.trusted_proxies)

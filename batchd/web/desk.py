@@ -18,6 +18,7 @@ from batchd.domain.surface import HttpSettings
 from batchd.jobs.contract import Kind
 from batchd.web.counts import Counts
 from batchd.web.denials import Denials
+from batchd.web.failures import Failures
 from batchd.web.health import Health
 from batchd.web.live.live import Live
 
@@ -86,6 +87,7 @@ class Desk:
     mask: Callable[[Any], Any]
     counts: Counts = field(default_factory=Counts)
     denials: Denials = field(default_factory=Denials)
+    failures: Failures = field(default_factory=Failures)
     exports: ExportSettings | None = None
     live: Live = field(init=False)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -145,11 +145,12 @@ async def _watch_store(desk: Desk) -> None:
 
 
 async def _tell_ends(desk: Desk) -> None:
-    """Have the log say when a flood of refused requests is over."""
+    """Have the log say when a flood of requests that were refused, or failed, is over."""
     while not desk.stopping.is_set():
         await _pause(desk, _TELL_ENDS_EVERY)
-        with going_on("denials"):
+        with going_on("floods"):
             desk.denials.tell_ends(desk.clock.monotonic())
+            desk.failures.tell_ends(desk.clock.monotonic())
 
 
 async def _tidy(desk: Desk) -> None:

@@ -12,7 +12,6 @@ from batchd.domain.access import Role
 from batchd.domain.exporting import ExportSettings
 from batchd.store import audit, queries, tokens
 from batchd.store.queries import RunView
-from batchd.telemetry.logs import get_logger
 from batchd.web.call import Call
 from batchd.web.desk import Desk
 from batchd.web.exports.files import ExportFile, NotServed, open_export
@@ -20,8 +19,6 @@ from batchd.web.exports.links import Grant, grant_of, link_key, signed
 from batchd.web.exports.offers import file_of
 from batchd.web.principal import Access
 from batchd.web.problems import Problem, not_found
-
-log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ async def _key(desk: Desk, settings: ExportSettings) -> bytes:
     try:
         return await desk.in_thread(link_key, Path(settings.key_file))
     except OSError as error:
-        log.exception("http.failed", route="/api/v1/exports", status=503)
+        desk.failures.failed("/api/v1/exports", HTTPStatus.SERVICE_UNAVAILABLE, error, desk.clock.monotonic())
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "no_key", "links cannot be signed; the daemon's log says why"
         ) from error
