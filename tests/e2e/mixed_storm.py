@@ -98,6 +98,7 @@ class MixedField:
                     "mirror": {
                         **walked,
                         "kind": "sync",
+                        "schedule": "0 0 29 2 *",  # not each hour, in the middle of the storm
                         "table": "mirror",
                         "key": ["id"],
                         "fields": {"id": "id", "name": "name"},
