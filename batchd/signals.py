@@ -56,6 +56,8 @@ class Signals:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in _STOPS | _OTHERS:
             signal.signal(number, _do_nothing)
+        # Whoever started this process may have ignored it, and nobody would be told how a child has ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with contextlib.suppress(OSError, ValueError):
             faulthandler.enable()
 

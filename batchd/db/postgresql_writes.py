@@ -30,9 +30,7 @@ class Sent:
 def sent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], needed: Collection[str] = ()) -> Sent:
     """Return how rows, all with the same columns, get to the server; those `needed` are given for each row."""
     first = rows[0]
-    same = {
-        name: value for name, value in first.items() if name not in needed and all(row[name] == value for row in rows)
-    }
+    same = {name: value for name, value in first.items() if name not in needed and _is_same(table.c[name], rows)}
     if len(same) == len(first):
         same.popitem()  # there are as many rows as the document has
     own = [name for name in first if name not in same]
@@ -83,5 +81,14 @@ def _copy(preparer: IdentifierPreparer, column: Column[Any]) -> str:
     return f"nullif({value}, 'null')" if isinstance(column.type, JSON) else value
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, default=datetime.isoformat)
+def _is_same(column: Column[Any], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the column's value is the same in all rows; in documents true, 1 and 1.0 are not."""
+    name = column.name
+    value = rows[0][name]
+    if not isinstance(column.type, JSON):
+        return all(row[name] == value for row in rows)
+    document = _json(value)
+    return all(row[name] is value or (row[name] == value and _json(row[name]) == document) for row in rows)
+
+
+_json = json.JSONEncoder(default=datetime.isoformat).encode

@@ -132,6 +132,8 @@ def _forwarding() -> Iterator[_Signals]:
     # What is ignored (nohup) stays so, for the command as well.
     heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, signals.forward) for number in heard}
+    # But with this one ignored, the kernel would not tell how the command has ended.
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield signals
     finally:

@@ -29,7 +29,10 @@ def first_work(config: Config) -> Work | None:
     Alembic would stay as 10 MB of the daemon for as long as that runs, and all the kinds, of which most configs have a
     few, as 6 MB. For the main thread, before it connects to the store.
     """
-    return Errand(lambda: _do_first_work(config)) if may_fork() else None
+    try:
+        return Errand(lambda: _do_first_work(config)) if may_fork() else None
+    except OSError:  # no memory or no process to spare, or no /proc to look into
+        return None
 
 
 def bring_up_to_date(store: Database, config: Config, work: Work | None) -> bool:

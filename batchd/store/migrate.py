@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError
 
-from batchd.db.engine import Database
-from batchd.errors import SchemaMismatch
+from batchd.db.engine import Database, brief_message
+from batchd.errors import BatchdError, SchemaMismatch
 from batchd.store import meta
 from batchd.store.migrations import versions
 from batchd.store.schema import SCHEMA_VERSION
@@ -33,19 +34,25 @@ def migrate(database: Database) -> bool:
     """Bring the store's tables to this batchd's version and return whether there was anything to do.
 
     One transaction under a lock: any number of processes may call it at once. Raises SchemaMismatch for tables of a
-    newer batchd and leaves them alone.
+    newer batchd and leaves them alone, BatchdError where the database refuses what is to be done.
     """
     with database.reading() as connection:
         before = _version(connection)
     _refuse_newer(database, before)
     if before == SCHEMA_VERSION:
         return False
-    with database.writing() as connection:
-        database.dialect.lock_for_transaction(connection, _LOCK)
-        before = _version(connection)  # another process may have been faster
-        _refuse_newer(database, before)
-        if before < SCHEMA_VERSION:
-            _upgrade(_context(connection), before)
+    try:
+        with database.writing() as connection:
+            database.dialect.lock_for_transaction(connection, _LOCK)
+            before = _version(connection)  # another process may have been faster
+            _refuse_newer(database, before)
+            if before < SCHEMA_VERSION:
+                _upgrade(_context(connection), before)
+    except DBAPIError as error:
+        raise BatchdError(
+            f"store {database.name!r}: its tables cannot be made or changed: {brief_message(error)}",
+            hint="the store's user must be allowed to make tables there, and no others may have their names",
+        ) from error
     return before < SCHEMA_VERSION
 
 

@@ -92,6 +92,13 @@ def test_exit_codes_are_those_of_a_shell(config: Path, urls: Urls, command: list
     assert (_run(urls).run.state, _run(urls).run.result) == ("failed", {"exit_code": code})
 
 
+def test_a_failure_is_one_also_where_sigchld_is_ignored(config: Path, urls: Urls) -> None:
+    """As whatever starts it may have left it: the kernel would then keep no exit codes."""
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)}
+    assert _exec(config, "sh", "-c", "exit 3", **ignoring).returncode == 3
+    assert _run(urls).run.state == "failed"
+
+
 @pytest.mark.parametrize("broken", ["no config", "no store", "no tables"])
 def test_the_command_runs_whatever_is_the_matter_with_batchd(tmp_path: Path, broken: str) -> None:
     """And its exit code passes; stderr says that nothing is recorded."""

@@ -16,8 +16,11 @@ from batchd.db.dialect import Topic
 from batchd.db.engine import Database, Interrupts, masked, secrets_in
 from batchd.db.sqlite import SqliteDialect
 from batchd.db.types import UtcTimestamp
+from batchd.domain.job import JsonValue
+from batchd.domain.run import CreatedBy
 from batchd.errors import DatabaseUnavailable, RunInterrupted, StopReason
-from batchd.store.schema import meta, metadata
+from batchd.store.enqueue import NewRun, enqueue
+from batchd.store.schema import meta, metadata, runs
 from tests.support.databases import open_database
 
 
@@ -34,6 +37,15 @@ def test_a_moment_survives_the_round_trip(database: Database) -> None:
     moment = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
     with database.reading() as connection:
         assert connection.execute(select(literal(moment, UtcTimestamp()))).scalar_one() == moment
+
+
+def test_what_python_takes_for_equal_stays_apart_in_documents(database: Database) -> None:
+    """True, 1 and 1.0 are three values of JSON, also where many rows are sent at once."""
+    given: list[dict[str, JsonValue]] = [{"n": 1}, {"n": True}, {"n": 1.0}]
+    enqueue(database, [NewRun(kind="noop", params=params) for params in given], created_by=CreatedBy.CLI)
+    with database.reading() as connection:
+        stored = connection.execute(select(runs.c.params).order_by(runs.c.id)).scalars().all()
+    assert str(stored) == str(given)
 
 
 def test_a_failed_write_leaves_nothing(database: Database) -> None:

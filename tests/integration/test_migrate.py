@@ -22,7 +22,7 @@ from batchd.domain.run import CreatedBy
 from batchd.engine.lease import LeaseKeeper
 from batchd.engine.running import InHand
 from batchd.engine.settings import EngineSettings
-from batchd.errors import ExitCode, SchemaMismatch
+from batchd.errors import BatchdError, ExitCode, SchemaMismatch
 from batchd.service.first_work import bring_up_to_date
 from batchd.service.room_settings import LEASE, REAP_EVERY
 from batchd.store import meta as facts
@@ -178,6 +178,14 @@ def test_a_newer_store_is_left_alone(database: Database) -> None:
         with pytest.raises(SchemaMismatch, match="newer batchd") as raised:
             call(database)
         assert raised.value.exit_code is ExitCode.SCHEMA_MISMATCH
+
+
+def test_a_database_that_refuses_the_tables_is_told_in_one_line(database: Database) -> None:
+    """Here another table has the name of one; rights are refused the same way."""
+    with database.writing() as connection:
+        connection.execute(text("CREATE TABLE batchd_runs (id INTEGER)"))
+    with pytest.raises(BatchdError, match=r"^store 'test': its tables cannot be made or changed: [^\n]+ exists$"):
+        migrate(database)
 
 
 def test_a_running_daemon_tells_once_of_a_newer_store(database: Database) -> None:
