@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +28,22 @@ def close_all_but(kept: Sequence[int]) -> None:
                 os.close(int(name))
 
 
+def fork() -> int:
+    """Fork, and have the child leave the signals to its parent before one can reach it; returns as `os.fork` does.
+
+    Both write the numbers of signals into one pipe until then: a Ctrl-C at that moment would count twice, which stops
+    the daemon at once.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            leave_to_parent()
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Errand:
     """A piece of work that is done in a process of its own, so that what it takes of memory goes with it.
 
@@ -38,7 +55,7 @@ class Errand:
         """Fork; raises OSError where no process can be had."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._pid: int | None = os.fork()
+            self._pid: int | None = fork()
         except OSError:
             self._ours.close()
             theirs.close()
@@ -74,7 +91,6 @@ def _wait_and_work(orders: socket.socket, work: Callable[[], object]) -> None:
     code = 1
     try:
         close_all_but([orders.fileno()])
-        leave_to_parent()
         if orders.recv(len(_GO)) == _GO:
             threading.Thread(target=_end_with_parent, args=(orders,), daemon=True).start()
             work()

@@ -25,8 +25,7 @@ from datetime import timedelta
 from batchd.clock import Clock
 from batchd.domain.job import JsonObject
 from batchd.domain.surface import Listen, Phase
-from batchd.fork import close_all_but
-from batchd.signals import leave_to_parent
+from batchd.fork import close_all_but, fork
 from batchd.telemetry.line_output import finish_lines
 from batchd.telemetry.logs import get_logger
 from batchd.web import memory
@@ -102,7 +101,7 @@ class Supervisor:
     def start(self) -> None:
         """Fork the server; main thread only, before the daemon has any other that does more than wait."""
         ends = self._new_ends()
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             self._become_server(ends)
         ends.control.close()
@@ -158,7 +157,6 @@ class Supervisor:
         code = 1
         try:
             close_all_but(ends.descriptors())
-            leave_to_parent()
             self._serve(ends)
             code = 0
         finally:

@@ -36,6 +36,19 @@ print(Errand(lambda: None).done())
 """
 
 
+_CTRL_C_MEANWHILE = """
+import os, signal, threading
+from batchd.fork import Errand
+from batchd.signals import process_signals
+signals = process_signals()
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+errand = Errand(lambda: None)
+heard = []
+signals.attach(heard.append)
+print(errand.done(), heard, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
 def _said_by(program: str, *arguments: str) -> str:
     """Return what it wrote, when all processes that could write more are gone."""
     command = [sys.executable, "-c", program, *arguments]
@@ -52,6 +65,11 @@ def test_an_errand_ends_with_its_parent_in_the_middle_of_its_work(tmp_path: Path
 def test_an_errand_whose_end_the_kernel_does_not_tell() -> None:
     """Where SIGCHLD is ignored it counts as not done; a daemon does not inherit that from whoever started it."""
     assert _said_by(_CHILDREN_IGNORED).split() == ["False", "True"]
+
+
+def test_a_signal_that_reaches_a_fork_at_once_is_not_heard_by_its_parent() -> None:
+    """Ctrl-C goes to both, and must count once."""
+    assert _said_by(_CTRL_C_MEANWHILE).strip() == "True [] set()"
 
 
 def test_a_machine_that_has_no_process_to_spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
