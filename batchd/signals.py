@@ -110,15 +110,15 @@ def leave_to_parent() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> None:
+def leave(code: ExitCode, last_words: Callable[[], object] | None = None, *, most_seconds: int = 1) -> None:
     """Say the last words, flush the output and end the process, whatever its threads still do; for any thread.
 
     Waits at most a second for the output: a reader of stdout that has stopped reading must not keep the process alive.
+    While somebody reads, it waits up to `most_seconds`.
     """
+    from batchd.telemetry.line_output import chunks_written, finish_lines  # noqa: PLC0415 (as the module says)
 
     def speak() -> None:
-        from batchd.telemetry.line_output import finish_lines  # noqa: PLC0415 (as the module says)
-
         if last_words is not None:
             last_words()
         finish_lines()
@@ -127,7 +127,11 @@ def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> Non
 
     speaker = threading.Thread(target=speak, name="batchd-last-words", daemon=True)
     speaker.start()
-    speaker.join(_LAST_WORDS_SECONDS)
+    written = -1
+    for _ in range(most_seconds):
+        if not speaker.is_alive() or written == (written := chunks_written()):
+            break
+        speaker.join(_LAST_WORDS_SECONDS)
     os._exit(code)
 
 
