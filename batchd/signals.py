@@ -92,7 +92,18 @@ class Signals:
             if hear is None:
                 self._kept.append(received)
         if hear is not None:
-            hear(received)
+            _call_for_a_second(lambda: hear(received))
+
+
+def _call_for_a_second(call: Callable[[], object]) -> None:
+    """Call it and go on when it is over, or does not end: it logs, and perhaps nobody reads the log any more."""
+    calling = threading.Thread(target=call, name="batchd-signal", daemon=True)
+    try:
+        calling.start()
+    except RuntimeError:  # no thread can be had for now
+        call()
+    else:
+        calling.join(_LAST_WORDS_SECONDS)
 
 
 @functools.cache

@@ -43,6 +43,24 @@ for _ in range(2):
     ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second never returns, and no Python handler can run
 """
 
+_UNREAD = """
+import sys, threading
+from batchd.signals import Signals
+from batchd.telemetry.logs import configure_logging, get_logger
+signals = Signals()
+signals.install()
+configure_logging(level="info", log_format="json", secrets=())
+log = get_logger()
+signals.attach(lambda received: log.info("signal.received", signal=received.name))
+print("ready", file=sys.stderr, flush=True)
+def storm():
+    while True:
+        log.info("service.ready", jobs=0)
+for _ in range(3):
+    threading.Thread(target=storm, daemon=True).start()
+threading.Event().wait()
+"""
+
 _FULL_OF_LINES = """
 import sys, threading
 from batchd.signals import leave
@@ -106,6 +124,23 @@ def test_a_process_that_ends_does_not_wait_for_a_reader_that_stands_still() -> N
     process = subprocess.Popen([sys.executable, "-c", _FULL_OF_LINES], stdout=subprocess.PIPE, cwd=PROJECT)
     try:
         assert process.wait(8) == ExitCode.OK
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_signal_ends_a_process_whose_log_nobody_reads() -> None:
+    """The line about the first one waits for the reader; the thread that hears signals does not."""
+    command = [sys.executable, "-c", _UNREAD]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"ready\n"
+        time.sleep(1)  # the pipe is full, a write stands still, and as many lines wait as may
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert process.wait(10) == ExitCode.UNEXPECTED
     finally:
         process.kill()
         process.communicate()
