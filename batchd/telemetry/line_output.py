@@ -58,6 +58,7 @@ class LineOutput:
         self._lines: deque[Line] = deque()
         self._writing = threading.RLock()
         self._is_inside = False
+        self._has_failed = False
         self._is_behind = threading.Event()
         self._helper: threading.Thread | None = None
 
@@ -121,6 +122,9 @@ class LineOutput:
 
     def _write_texts(self, chunk: list[str]) -> None:
         try:
+            if self._has_failed:
+                self.out.flush()  # the rest of a line that a full pipe, which does not block, has begun to take
+                self._has_failed = False
             try:
                 self.out.write("".join(chunk))
             except UnicodeEncodeError:  # the stream is not UTF-8, or a text holds half a surrogate pair
@@ -128,7 +132,7 @@ class LineOutput:
                     self.out.write(self._encodable(text))
             self.out.flush()
         except (OSError, ValueError):
-            return  # a log that cannot be written must not stop the work
+            self._has_failed = True  # a log that cannot be written must not stop the work
 
     def _encodable(self, text: str) -> str:
         try:

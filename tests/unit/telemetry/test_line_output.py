@@ -209,6 +209,36 @@ def test_where_no_thread_can_be_had_whoever_writes_goes_on(monkeypatch: pytest.M
     assert [line.split()[0] for line in stream.lines] == [*map(str, range(50)), "last"]
 
 
+def test_a_full_pipe_that_does_not_block_costs_whole_lines_and_spoils_none() -> None:
+    """What was begun is brought to its end before another line begins."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    os.set_blocking(reading, False)
+    read = b""
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        output = LineOutput(stream, str)
+        for number in range(3_000):
+            output.write(Line(f"{number} {'x' * 1000}\n"))
+            if number % 100 == 99:
+                read += os.read(reading, 30_001)
+        for _ in range(10):
+            read += _read_now(reading)
+            output.write(Line("more\n"))
+        read += _read_now(reading)
+    os.close(reading)
+    lines = read.decode().splitlines()
+    assert [line for line in lines if line != "more" and len(line.removesuffix("x" * 1000)) > 6] == []
+    assert {line.split()[-1] for line in lines} == {"x" * 1000, "more"}
+    assert len(lines) > 500
+
+
+def _read_now(reading: int) -> bytes:
+    try:
+        return os.read(reading, 1 << 16)
+    except BlockingIOError:
+        return b""
+
+
 def test_a_fork_writes_its_own_lines_and_not_its_parents(tmp_path: Path) -> None:
     """Such as a multiprocessing child of a job: the parent's thread that writes is not in it, its lines are."""
     file = (tmp_path / "log").open("w", encoding="utf-8")
