@@ -64,6 +64,9 @@ _AFTER_GRACE = timedelta(seconds=5)
 """What a stop may take after the grace: cancel statements, give runs back, flush."""
 
 _LAST_LINES = timedelta(seconds=2)
+_SLOW_READER_SECONDS = 10
+"""For whoever reads stdout to take the last lines: only while no run is left, which others may have begun already."""
+
 _LAST_MESSAGE = timedelta(seconds=5)
 """For an alert on its way: one that is cut off goes again at the next start."""
 
@@ -94,7 +97,7 @@ def run(source: ConfigSource, *, no_wait: bool) -> ExitCode:
             daemon.fork(manager.sockets)
             code = daemon.run(no_wait=no_wait)
             # Still under the lock: nobody may take the store over before this process is gone.
-            leave(code)
+            leave(code, most_seconds=daemon.may_wait_for_reader)
     except BatchdError as error:
         manager.notifier.status(f"cannot start: {error.message}")
         # The caller prints the message; a traceback would only hide it.
@@ -120,6 +123,7 @@ class Daemon:
         self._began_at = self._clock.now()
         self._has_stopping_told = False
         self._passed = threading.Event()
+        self.may_wait_for_reader = _SLOW_READER_SECONDS
         self._web: Web | None = None
         self._first_work: Work | None = None
         self._meters = Meters(job.name for job in config.jobs)
@@ -357,7 +361,8 @@ class Daemon:
         self._wakes.request_stop()
         self._listening.request_stop()
         self._alerting.request_stop()
-        self._engine.stop(deadline, self._announcer.draining)
+        if not self._engine.stop(deadline, self._announcer.draining):
+            self.may_wait_for_reader = 1
         self._scheduler.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._listening.stop(min(deadline, self._clock.monotonic() + _LAST_LINES.total_seconds()))
         self._alerting.stop(min(deadline, self._clock.monotonic() + _LAST_MESSAGE.total_seconds()))

@@ -94,7 +94,18 @@ class Signals:
             if hear is None:
                 self._kept.append(received)
         if hear is not None:
-            hear(received)
+            _call_for_a_second(lambda: hear(received))
+
+
+def _call_for_a_second(call: Callable[[], object]) -> None:
+    """Call it and go on when it is over, or does not end: it logs, and perhaps nobody reads the log any more."""
+    calling = threading.Thread(target=call, name="batchd-signal", daemon=True)
+    try:
+        calling.start()
+    except RuntimeError:  # no thread can be had for now
+        call()
+    else:
+        calling.join(_LAST_WORDS_SECONDS)
 
 
 @functools.cache
@@ -112,15 +123,15 @@ def leave_to_parent() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> None:
+def leave(code: ExitCode, last_words: Callable[[], object] | None = None, *, most_seconds: int = 1) -> None:
     """Say the last words, flush the output and end the process, whatever its threads still do; for any thread.
 
     Waits at most a second for the output: a reader of stdout that has stopped reading must not keep the process alive.
+    While somebody reads, it waits up to `most_seconds`.
     """
+    from batchd.telemetry.line_output import chunks_written, finish_lines  # noqa: PLC0415 (as the module says)
 
     def speak() -> None:
-        from batchd.telemetry.line_output import finish_lines  # noqa: PLC0415 (as the module says)
-
         if last_words is not None:
             last_words()
         finish_lines()
@@ -129,7 +140,11 @@ def leave(code: ExitCode, last_words: Callable[[], object] | None = None) -> Non
 
     speaker = threading.Thread(target=speak, name="batchd-last-words", daemon=True)
     speaker.start()
-    speaker.join(_LAST_WORDS_SECONDS)
+    written = -1
+    for _ in range(most_seconds):
+        if not speaker.is_alive() or written == (written := chunks_written()):
+            break
+        speaker.join(_LAST_WORDS_SECONDS)
     os._exit(code)
 
 

@@ -117,14 +117,17 @@ class Journal:
 
     def __init__(self, path: str = _JOURNAL) -> None:
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, _DATAGRAMS)
-        with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _JOURNAL_BUFFER_BYTES)
+        self._socket = _to_journal()
+        self._pid = os.getpid()
 
     def send(self, fields: Mapping[str, object]) -> bool:
         """Write one entry; return False when the journal did not take it, so that the caller writes it elsewhere."""
         entry = b"".join(_journal_field(name, str(value)) for name, value in fields.items())
         try:
+            if self._pid != os.getpid():
+                # A fork closes what it has inherited; the number may be that of a connection by now.
+                self._socket.detach()
+                self._socket, self._pid = _to_journal(), os.getpid()
             self._socket.sendto(entry, self._path)
         except OSError:
             return False
@@ -191,6 +194,13 @@ def _number(text: str | None) -> int:
 
 def _microseconds(time: timedelta) -> int:
     return time // timedelta(microseconds=1)
+
+
+def _to_journal() -> socket.socket:
+    sending = socket.socket(socket.AF_UNIX, _DATAGRAMS)
+    with contextlib.suppress(OSError):
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _JOURNAL_BUFFER_BYTES)
+    return sending
 
 
 def _journal_field(name: str, value: str) -> bytes:

@@ -174,6 +174,7 @@ class Engine:
         self._give_back(self._waiting.close())
         for running in self._in_hand.all():
             running.tell_to_stop(StopReason.SHUTDOWN)
+        late: list[RunningAttempt] = []
         grace_ends = self._clock.monotonic() + self._settings.shutdown_grace.total_seconds()
         if not self._wait_until_empty(min(grace_ends, deadline), tell):
             self._stopper.force = True
@@ -181,9 +182,10 @@ class Engine:
             last = min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline)
             if not self._wait_until_empty(last, tell):
                 # One that has ended is the finisher's to record as it ended.
-                self._give_back([running for running in self._in_hand.all() if not running.is_ended])
+                late = [running for running in self._in_hand.all() if not running.is_ended]
+                self._give_back(late)
                 self._in_hand.wait_until_empty(min(self._clock.monotonic() + _CANCEL_GRACE_SECONDS, deadline))
-        is_clean = not self._in_hand.all()
+        is_clean = not late and not self._in_hand.all()
         for loop in (*self._loops(), *self._retired):
             loop.request_stop()
         try:

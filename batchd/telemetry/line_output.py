@@ -9,6 +9,7 @@ Imports next to nothing: `batchd.signals` needs it for a process's last words.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,9 @@ _PIPE_BUF = 4096
 
 _MOST_WAITING = 500
 """Lines beyond which whoever brings one waits until they are written."""
+
+_LOOK_SECONDS = 0.05
+"""After this whoever waits looks again how many lines there are."""
 
 _MOST_WRITES = 20
 """After so many for others a thread leaves the rest to the helper, and goes on with its own work."""
@@ -46,8 +50,15 @@ class LineOutput:
         self.out = out
         self.in_ascii = in_ascii
         self.journal = journal
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what waits, and who writes: a fork has only one of the threads, and its parent writes those lines."""
+        self.chunks_written = 0
         self._lines: deque[Line] = deque()
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
+        self._is_inside = False
+        self._has_failed = False
         self._is_behind = threading.Event()
         self._helper: threading.Thread | None = None
 
@@ -57,23 +68,41 @@ class LineOutput:
         writes = 0
         # Again after each turn: a line that came when this thread was about to let go was left to it.
         while self._lines:
-            if not self._writing.acquire(blocking=len(self._lines) > _MOST_WAITING):
+            are_too_many = len(self._lines) > _MOST_WAITING
+            if not self._writing.acquire(timeout=_LOOK_SECONDS if are_too_many else 0):
+                if are_too_many:
+                    continue  # the lock may pass by whoever waits for it, over and over, while others bring lines
                 return  # whoever writes gets to it
             try:
-                while self._lines and writes < _MOST_WRITES:
-                    self._write_some()
-                    writes += 1
+                if self._is_inside:
+                    return  # this thread itself: a finalizer that logs, in the middle of a write
+                writes += self._write_chunks(_MOST_WRITES - writes)
             finally:
                 self._writing.release()
             if writes >= _MOST_WRITES:
-                self._leave_to_helper()
-                return
+                if self._has_helper():
+                    self._is_behind.set()
+                    return
+                writes = 0
 
     def finish(self) -> None:
         """Write what has been brought by now."""
         with self._writing:
-            for _ in range(len(self._lines)):
+            if not self._is_inside:
+                self._write_chunks(len(self._lines))
+
+    def _write_chunks(self, most: int) -> int:
+        """Write what waits, in so many chunks at most; return in how many. For whoever holds the lock."""
+        self._is_inside = True
+        done = 0
+        try:
+            while self._lines and done < most:
                 self._write_some()
+                self.chunks_written += 1
+                done += 1
+        finally:
+            self._is_inside = False
+        return done
 
     def _write_some(self) -> None:
         """Write the oldest line that waits, if there is one, and those after it that go in the same write."""
@@ -93,6 +122,9 @@ class LineOutput:
 
     def _write_texts(self, chunk: list[str]) -> None:
         try:
+            if self._has_failed:
+                self.out.flush()  # the rest of a line that a full pipe, which does not block, has begun to take
+                self._has_failed = False
             try:
                 self.out.write("".join(chunk))
             except UnicodeEncodeError:  # the stream is not UTF-8, or a text holds half a surrogate pair
@@ -100,7 +132,7 @@ class LineOutput:
                     self.out.write(self._encodable(text))
             self.out.flush()
         except (OSError, ValueError):
-            return  # a log that cannot be written must not stop the work
+            self._has_failed = True  # a log that cannot be written must not stop the work
 
     def _encodable(self, text: str) -> str:
         try:
@@ -109,11 +141,15 @@ class LineOutput:
             return self.in_ascii(text)
         return text
 
-    def _leave_to_helper(self) -> None:
-        if self._helper is None or not self._helper.is_alive():  # after a fork there is none
+    def _has_helper(self) -> bool:
+        """Start the helper where there is none; return whether there is one: perhaps no thread can be had for now."""
+        if self._helper is None or not self._helper.is_alive():
             self._helper = threading.Thread(target=self._help, name="batchd-log", daemon=True)
-            self._helper.start()
-        self._is_behind.set()
+            try:
+                self._helper.start()
+            except RuntimeError:
+                return False
+        return True
 
     def _help(self) -> None:
         while self._is_behind.wait():
@@ -138,6 +174,19 @@ def finish_lines() -> None:
     """Write what threads have logged and nobody has written yet, before the process ends."""
     if _current is not None:
         _current.finish()
+
+
+def chunks_written() -> int:
+    """Return a number that grows as long as lines are written."""
+    return 0 if _current is None else _current.chunks_written
+
+
+def _begin_anew() -> None:
+    if _current is not None:
+        _current.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _most_bytes(text: str) -> int:

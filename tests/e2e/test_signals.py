@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from batchd.errors import ExitCode
 from tests.support.daemon import Daemon, write_config
+from tests.support.launcher import PROJECT
 from tests.support.processes import RunningProcess
 from tests.support.waiting import wait_until
 
@@ -37,6 +41,38 @@ mutex = ctypes.create_string_buffer(64)
 print("ready", flush=True)
 for _ in range(2):
     ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second never returns, and no Python handler can run
+"""
+
+_UNREAD = """
+import sys, threading
+from batchd.signals import Signals
+from batchd.telemetry.logs import configure_logging, get_logger
+signals = Signals()
+signals.install()
+configure_logging(level="info", log_format="json", secrets=())
+log = get_logger()
+signals.attach(lambda received: log.info("signal.received", signal=received.name))
+print("ready", file=sys.stderr, flush=True)
+def storm():
+    while True:
+        log.info("service.ready", jobs=0)
+for _ in range(3):
+    threading.Thread(target=storm, daemon=True).start()
+threading.Event().wait()
+"""
+
+_FULL_OF_LINES = """
+import sys, threading
+from batchd.signals import leave
+from batchd.telemetry.line_output import Line, output_to
+output = output_to(sys.stdout, str)
+with output._writing:  # as if one thread wrote all the time
+    lines = [f"{number} {'x' * 1000}\\n" for number in range(400)]
+    threads = [threading.Thread(target=output.write, args=(Line(line),)) for line in lines]
+    for thread in threads:
+        thread.start()
+        thread.join()
+leave(0, most_seconds=10)
 """
 
 
@@ -68,3 +104,43 @@ def test_a_hang_up_does_not_end_the_daemon(tmp_path: Path) -> None:
         daemon.signal(signal.SIGHUP)
         daemon.wait_for_event("signal.received", signal="SIGHUP")
         assert daemon.stop() == ExitCode.OK
+
+
+def test_a_process_that_ends_waits_for_a_slow_reader_of_its_last_lines() -> None:
+    """400 lines in about three seconds; a reader that has stopped reading is waited for a second alone."""
+    process = subprocess.Popen([sys.executable, "-c", _FULL_OF_LINES], stdout=subprocess.PIPE, cwd=PROJECT)
+    assert process.stdout is not None
+    with process, process.stdout:
+        said = b""
+        while part := os.read(process.stdout.fileno(), 10_000):
+            said += part
+            time.sleep(0.08)
+        assert process.wait(10) == ExitCode.OK
+    assert [line.split()[0] for line in said.decode().splitlines()] == [str(number) for number in range(400)]
+
+
+def test_a_process_that_ends_does_not_wait_for_a_reader_that_stands_still() -> None:
+    """More than a pipe takes: it ends within a second or two."""
+    process = subprocess.Popen([sys.executable, "-c", _FULL_OF_LINES], stdout=subprocess.PIPE, cwd=PROJECT)
+    try:
+        assert process.wait(8) == ExitCode.OK
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_signal_ends_a_process_whose_log_nobody_reads() -> None:
+    """The line about the first one waits for the reader; the thread that hears signals does not."""
+    command = [sys.executable, "-c", _UNREAD]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"ready\n"
+        time.sleep(1)  # the pipe is full, a write stands still, and as many lines wait as may
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert process.wait(10) == ExitCode.UNEXPECTED
+    finally:
+        process.kill()
+        process.communicate()

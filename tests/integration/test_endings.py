@@ -289,6 +289,22 @@ def test_a_cancelled_run_does_not_start_again_after_a_stop(store: Database) -> N
     assert detail_of(store, run_id).run.state == RunState.CANCELLED
 
 
+def test_a_run_that_hears_no_stop_is_given_back_and_spoils_the_engines_end(store: Database) -> None:
+    """Another daemon may have begun it: this process must not wait for anything any more."""
+    at_work, over = threading.Event(), threading.Event()
+
+    def work(_context: JobContext) -> Any:
+        at_work.set()
+        over.wait(30)
+
+    with engine_room(store, {"work": work}, grace_seconds=0.1, stops_cleanly=False) as engine:
+        queue(store, "work")
+        assert at_work.wait(10)
+        engine.drain()
+        assert not engine.stop(time.monotonic() + 10)
+        over.set()
+
+
 def test_a_stop_that_a_kind_wraps_is_still_a_stop(store: Database) -> None:
     """Its attempt is given back unused, not failed."""
     at_work = threading.Event()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -97,6 +99,37 @@ def test_an_entry_of_the_journal_keeps_lines_apart(tmp_path: Path) -> None:
     assert not broken.send({"MESSAGE": "a"})
     sound.close()
     broken.close()
+
+
+def test_a_fork_that_has_closed_what_it_inherited_speaks_to_the_journal_and_into_no_connection(tmp_path: Path) -> None:
+    """The journal's descriptor is closed in the HTTP server; its number may be that of a connection by then."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as journald:
+        journald.bind(str(tmp_path / "journal"))
+        journald.settimeout(5)
+        journal = Journal(str(tmp_path / "journal"))
+        pid = os.fork()
+        if pid == 0:
+            _take_the_number_and_log(journal, journal._socket.fileno())
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert (status, journald.recv(100)) == (0, b"MESSAGE=from the fork\n")
+        journal.close()
+
+
+def _take_the_number_and_log(journal: Journal, number: int) -> None:
+    code = 1
+    try:
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            here = socket.create_connection(listener.getsockname())
+            there, _ = listener.accept()
+            os.dup2(here.fileno(), number)
+            sent = journal.send({"MESSAGE": "from the fork"})
+            there.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                code = 2 if there.recv(100) else 3
+            if code == 1 and sent:
+                code = 0
+    finally:
+        os._exit(code)
 
 
 def test_signals_are_taken_over_before_anything_heavy_is_imported() -> None:
