@@ -54,6 +54,7 @@ from batchd.signals import Signals, leave, process_signals
 from batchd.store import listeners, schedules, workers
 from batchd.store.single_daemon import hold_sqlite_lock
 from batchd.systemd import HandedSocket, ServiceManager
+from batchd.telemetry import line_output
 from batchd.telemetry.logs import get_logger
 from batchd.telemetry.meters import Meters
 from batchd.wake_loop import WakeLoop
@@ -257,6 +258,8 @@ class Daemon:
 
     def _hear(self, received: signal.Signals) -> None:
         """Act on a signal, on the signals' own thread, which must never wait for anything."""
+        if received in {signal.SIGTERM, signal.SIGINT}:
+            line_output.wait_no_more()
         match received:
             case signal.SIGTERM | signal.SIGINT if self._has_stopping_told:
                 log.warning("service.stopping_now", signal=received.name)
@@ -348,6 +351,7 @@ class Daemon:
 
     def _shut_down(self, code: ExitCode) -> None:
         """Stop in reverse order. Nothing is planned or claimed from the first lines on."""
+        line_output.wait_no_more()
         grace = self._config.settings.daemon.shutdown_grace
         deadline = self._clock.monotonic() + (grace + _AFTER_GRACE).total_seconds()
         threading.Thread(target=self._leave_at, args=(deadline, code), name="batchd-last-resort", daemon=True).start()

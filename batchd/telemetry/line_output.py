@@ -21,6 +21,9 @@ _PIPE_BUF = 4096
 _MOST_WAITING = 500
 """Lines beyond which whoever brings one waits until they are written."""
 
+_MOST_AT_THE_END = 20_000
+"""Lines beyond which a process that is ending keeps no more of them: nobody has read the log for long."""
+
 _LOOK_SECONDS = 0.05
 """After this whoever waits looks again how many lines there are."""
 
@@ -59,16 +62,22 @@ class LineOutput:
         self._writing = threading.RLock()
         self._is_inside = False
         self._has_failed = False
+        self._is_ending = False
         self._is_behind = threading.Event()
         self._helper: threading.Thread | None = None
 
     def write(self, line: Line) -> None:
         """Write the line; what the stream refuses (a closed pipe, a full disk) is lost."""
+        if self._is_ending and self._has_helper():
+            if len(self._lines) < _MOST_AT_THE_END:
+                self._lines.append(line)
+            self._is_behind.set()
+            return
         self._lines.append(line)
         writes = 0
         # Again after each turn: a line that came when this thread was about to let go was left to it.
         while self._lines:
-            are_too_many = len(self._lines) > _MOST_WAITING
+            are_too_many = len(self._lines) > _MOST_WAITING and not self._is_ending
             if not self._writing.acquire(timeout=_LOOK_SECONDS if are_too_many else 0):
                 if are_too_many:
                     continue  # the lock may pass by whoever waits for it, over and over, while others bring lines
@@ -84,6 +93,12 @@ class LineOutput:
                     self._is_behind.set()
                     return
                 writes = 0
+
+    def wait_no_more(self) -> None:
+        """Leave all writing to the helper from now on: the process ends, and no reader of stdout may hold that up."""
+        self._is_ending = True
+        if self._has_helper():
+            self._is_behind.set()
 
     def finish(self) -> None:
         """Write what has been brought by now."""
@@ -168,6 +183,12 @@ def output_to(out: TextIO, in_ascii: Callable[[str], str], journal: Journal | No
         _current = LineOutput(out, in_ascii)
     _current.in_ascii, _current.journal = in_ascii, journal
     return _current
+
+
+def wait_no_more() -> None:
+    """Have no thread wait for whoever reads the log: the process is about to end."""
+    if _current is not None:
+        _current.wait_no_more()
 
 
 def finish_lines() -> None:

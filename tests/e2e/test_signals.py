@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
+from batchd.domain.run import RunState
 from batchd.errors import ExitCode
+from tests.support.app_table import opened
 from tests.support.daemon import Daemon, write_config
 from tests.support.launcher import PROJECT
-from tests.support.processes import RunningProcess
+from tests.support.processes import RunningProcess, clean_environment
+from tests.support.store_reading import runs_of
 from tests.support.waiting import wait_until
 
 _BUSY = """
@@ -59,6 +64,16 @@ def storm():
 for _ in range(3):
     threading.Thread(target=storm, daemon=True).start()
 threading.Event().wait()
+"""
+
+_TALKS = """
+def talk(context):
+    number = 0
+    while True:
+        number += 1
+        context.log.info("talk", number=number, text="x" * 200)
+        if number % 100 == 0:
+            context.raise_if_stopping()
 """
 
 _FULL_OF_LINES = """
@@ -129,6 +144,38 @@ def test_a_process_that_ends_does_not_wait_for_a_reader_that_stands_still() -> N
         process.communicate()
 
 
+def test_a_stop_waits_for_nobody_who_should_read_the_log(tmp_path: Path) -> None:
+    """Ten runs that log without end into a full pipe: they are told, given back, and the daemon ends by its grace."""
+    (tmp_path / "talking.py").write_text(_TALKS)
+    url = f"sqlite:///{tmp_path}/batchd.db"
+    talks = {"kind": "python", "target": "talking:talk", "schedule": "every 1s"}
+    sections = {
+        "daemon": {"state": str(tmp_path), "shutdown_grace": "2s", "import_path": [str(tmp_path)]},
+        "store": {"url": url},
+        "jobs": {f"talk-{number}": talks for number in range(10)},
+    }
+    config = write_config(tmp_path, sections)
+    command = [sys.executable, "-m", "batchd", "run", "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=clean_environment())
+    try:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        wait_until(lambda: _bytes_in(pipe) > 40_000, seconds=30, what="a full pipe")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(7) == ExitCode.OK
+    finally:
+        process.kill()
+        process.communicate()
+    with opened(url) as store:
+        states = [run.state for number in range(10) for run in runs_of(store, f"talk-{number}")]
+    assert states
+    assert RunState.RUNNING not in states
+
+
+def _bytes_in(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_a_second_signal_ends_a_process_whose_log_nobody_reads() -> None:
     """The line about the first one waits for the reader; the thread that hears signals does not."""
     command = [sys.executable, "-c", _UNREAD]
@@ -136,7 +183,9 @@ def test_a_second_signal_ends_a_process_whose_log_nobody_reads() -> None:
     try:
         assert process.stderr is not None
         assert process.stderr.readline() == b"ready\n"
-        time.sleep(1)  # the pipe is full, a write stands still, and as many lines wait as may
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        wait_until(lambda: _bytes_in(pipe) > 40_000, seconds=30, what="a full pipe")
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
