@@ -258,8 +258,6 @@ class Daemon:
 
     def _hear(self, received: signal.Signals) -> None:
         """Act on a signal, on the signals' own thread, which must never wait for anything."""
-        if received in {signal.SIGTERM, signal.SIGINT}:
-            line_output.wait_no_more()
         match received:
             case signal.SIGTERM | signal.SIGINT if self._has_stopping_told:
                 log.warning("service.stopping_now", signal=received.name)
