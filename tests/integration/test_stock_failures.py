@@ -126,6 +126,9 @@ def test_s1_an_error_of_the_store_ends_no_loop(store: Database, notes: Path) -> 
             refuse_updates(connection, "apscheduler_jobs")
         wait_until(lambda: not stock._thread.is_alive(), seconds=20, what="the end of the stock thread")
         accept_updates(store, "apscheduler_jobs")
+        # What it has handed over before its end may still run.
+        instances = stock._executors["default"]._instances
+        wait_until(lambda: not any(instances.values()), seconds=20, what="the end of the last stock run")
         seen = len(read_lines(notes))
         time.sleep(1.5)
         assert (len(read_lines(notes)), stock.running) == (seen, True)

@@ -170,8 +170,8 @@ def test_the_journal_finds_a_run_and_every_line_is_json(started: Machine) -> Non
     assert [line["event"] for line in lines] == ["run.started", "run.finished"]
     assert {line["trigger"] for line in lines} == {"manual"}
     assert {entry["BATCHD_JOB"] for entry in started.journal(match)} == {"tick"}
-    pid = main_pid(started)
-    for line in started.run("journalctl", "--no-pager", "-o", "cat", f"_PID={pid}").stdout.splitlines():
+    ours = (f"_PID={main_pid(started)}", f"_SYSTEMD_UNIT={UNIT}")  # before us, another process may have had the pid
+    for line in started.run("journalctl", "--no-pager", "-o", "cat", *ours).stdout.splitlines():
         assert json.loads(line)["event"]
 
 
