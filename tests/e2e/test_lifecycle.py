@@ -41,6 +41,7 @@ def _start(config: Path, store: Database, job: str) -> tuple[Daemon, int]:
     try:
         daemon.ready()
         run_id = control.trigger(store, job, {}, created_by=CreatedBy.CLI)
+        daemon.wait_for_event("run.started", run_id=run_id)  # claimed is not begun: it might be given back untouched
         wait_for_state(store, run_id, RunState.RUNNING)
     except BaseException:
         daemon.kill()
