@@ -35,9 +35,8 @@ process_signals()
 print(Errand(lambda: None).done())
 """
 
-
 _CTRL_C_MEANWHILE = """
-import os, signal, threading
+import os, signal
 from batchd.fork import Errand
 from batchd.signals import process_signals
 signals = process_signals()
