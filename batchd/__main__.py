@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from batchd.without_rich import import_structlog
+from batchd.lean_structlog import import_structlog
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ from batchd.service.control_server import ControlServer
 from batchd.service.control_socket import folder_of
 from batchd.service.first_contact import EXTENSION, FirstContact
 from batchd.service.first_work import Work, bring_up_to_date, first_work
-from batchd.service.http_surface import Web, require_token
+from batchd.service.http_surface import NoWeb, Web, require_token
 from batchd.service.part import Part
 from batchd.service.process_log import ProcessLog
 from batchd.service.pulse import Pulse, complaint_of
@@ -125,7 +125,7 @@ class Daemon:
         self._has_stopping_told = False
         self._passed = threading.Event()
         self.may_wait_for_reader = _SLOW_READER_SECONDS
-        self._web: Web | None = None
+        self._web: Web = NoWeb()
         self._first_work: Work | None = None
         self._meters = Meters(job.name for job in config.jobs)
         self.store = Database(config.store)
@@ -157,24 +157,24 @@ class Daemon:
         self._control = ControlServer(folder_of(config.state, source.environ), source.path, self._reloader.reload)
 
     def fork(self, handed: Sequence[HandedSocket]) -> None:
-        """Start what is forked, before anything makes a thread: who does the first work, and the HTTP server if any."""
+        """Fork who does the first work, before anything makes a thread; listen, if there is an HTTP surface."""
         config = self._config
         self._first_work = first_work(config)
         if config.http is not None:
             from batchd import surface  # noqa: PLC0415 (a daemon without [http] imports nothing of it)
 
-            self._web = surface.start(config, config.http, self._clock, self._source, handed)
+            self._web = surface.listen(config, config.http, self._clock, self._source, handed)
 
     def end_web(self) -> None:
         """End the HTTP surface."""
-        if self._web is not None:
-            self._web.stop()
+        self._web.stop()
 
     def run(self, *, no_wait: bool) -> ExitCode:
         """Start, serve until asked to stop or a loop died, stop; return the exit code."""
         self._signals.attach(self._hear)
         self._beat(Phase.STARTING)
-        contact = FirstContact(self._stop, self._notifier, self._clock, self._config.settings.store.wait_at_start)
+        patience = self._config.settings.store.wait_at_start
+        contact = FirstContact(self._stop, self._notifier, self._clock, patience, self._web)
         if not contact.make(lambda: self._prepare(contact), no_wait=no_wait):
             self.end_web()
             return ExitCode.OK
@@ -188,8 +188,7 @@ class Daemon:
         for problem in code_problems(self._config):
             # Told and gone on: one job's code that cannot be imported is no reason to keep the others from running.
             log.error("target.invalid", job=problem.section.removeprefix("jobs."), reason=problem.message)
-        if self._web is not None:
-            self._web.watch(self._counted)
+        self._web.watch(self._counted)
         code = self._await_first_pass()
         if code is None:
             self._control.start()
@@ -240,8 +239,7 @@ class Daemon:
         self._meters.know(job.name for job in config.jobs)
         if alerting is not None:
             self._change_alerting(alerting)
-        if self._web is not None:
-            self._web.reload()
+        self._web.reload()
 
     def next_runs(self, jobs: tuple[str, ...]) -> Mapping[str, datetime | None]:
         """Return when each of the jobs fires next."""
@@ -287,11 +285,13 @@ class Daemon:
         reconcile(self.store, self._config.jobs, self._clock)
         self._listening.prepare()
         self._alerting.prepare()
-        if self._web is not None:
+        if self._config.http is not None:
             listeners.wish_for_starts(self.store)
         self._engine.prepare()
         register_names(self.store, self._config.kinds, self._config.settings.queues)
         self._scheduler.queue_reboots(self._began_at)
+        if self._config.http is not None:
+            self.store.close()  # no connection goes through a fork
 
     def _alerting_by(self, config: Config) -> Alerting:
         around = Surroundings(config.mail, self._clock, self._logs.masker.text)
@@ -379,8 +379,7 @@ class Daemon:
 
     def _beat(self, phase: Phase) -> None:
         """Tell the HTTP surface how old the signs of life are; it judges them, also when this process cannot."""
-        if self._web is not None:
-            self._web.beat(phase, planned_at=self._scheduler.last_pass_end, renewed_at=self._engine.last_renewal)
+        self._web.beat(phase, planned_at=self._scheduler.last_pass_end, renewed_at=self._engine.last_renewal)
 
     def _counted(self) -> JsonObject:
         return {**self._meters.snapshot(), "slots": dict(self._engine.slots), "worker": self._worker.id}

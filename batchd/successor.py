@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from batchd.lean_structlog import import_structlog
 from batchd.signals import leave_to_parent
-from batchd.without_rich import import_structlog
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """The HTTP surface as the daemon starts it: what of the config goes into the server's process, and how it gets there.
 
 The server is forked from the daemon, which has read the config already, so no secret stands in a command line or in an
-environment. Only when it has died, its successor is a program (`python -m batchd.successor`), since the daemon has
-threads by then; that one reads the config file, as the server does at a reload.
+environment. Only when it has died, or the store has the start wait, it is a program (`python -m batchd.successor`),
+since the daemon has threads by then; that one reads the config file, as the server does at a reload.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from batchd.telemetry.logs import configure_logging, get_logger
 from batchd.telemetry.masking import Masker
 from batchd.web.pulse import Pulse
 from batchd.web.sockets import open_listener
-from batchd.web.supervisor import Again, Ends, Supervisor
+from batchd.web.supervisor import Again, Ends, Serve, Supervisor
 
 if TYPE_CHECKING:
     from batchd.web.desk import Desk
@@ -50,10 +50,10 @@ _LONGEST_STATEMENT = timedelta(seconds=8)
 log = get_logger()
 
 
-def start(
+def listen(
     config: Config, http: HttpSettings, clock: Clock, source: ConfigSource, handed: Sequence[HandedSocket]
 ) -> Supervisor:
-    """Listen, and start the server's process; main thread only, before any thread is made.
+    """Listen, and return who starts the server.
 
     `source` is where the config came from, `handed` are the sockets that systemd gave to the daemon. Raises
     CannotCreate when the address cannot be had.
@@ -65,10 +65,7 @@ def start(
     if CREDENTIALS in source.environ:
         environ[CREDENTIALS] = source.environ[CREDENTIALS]
     listener = open_listener(http.listen, handed)
-    supervisor = Supervisor(http.listen, listener, _Serving(config, http, source), Again(again, environ), clock)
-    gc.freeze()  # pages that the collector does not write to stay shared
-    supervisor.start()
-    return supervisor
+    return Supervisor(http.listen, listener, _Serving(config, http, source).build, Again(again, environ), clock)
 
 
 class ConfigJobs:
@@ -136,23 +133,35 @@ class _Serving:
         self._http = http
         self._source = source
 
-    def __call__(self, ends: Ends) -> None:
-        """Serve until the control socket ends, behind the daemon whenever both want the processor."""
+    def build(self, ends: Ends) -> Serve:
+        """Return what `serve` does, made already as far as that goes without a thread."""
+        serve = self._server(ends)
+        return lambda: self._run(serve)
+
+    def serve(self, ends: Ends) -> None:
+        """Make and serve it, until the control socket ends, behind the daemon whenever both want the processor."""
+
+        def make_and_serve() -> None:
+            self._server(ends)()
+
+        self._run(make_and_serve)
+
+    def _run(self, serve: Serve) -> None:
         os.nice(_NICENESS)
         gc.enable()
         _configure_logging(self._config)
         try:
-            self._serve(ends)
+            serve()
         except Exception as error:
             log.critical("http.failed", route="", status=0, exc_info=error)
             raise
 
-    def _serve(self, ends: Ends) -> None:
-        # The web's libraries are imported here and nowhere else, in the server's process.
+    def _server(self, ends: Ends) -> Serve:
+        # The web's libraries are imported here and nowhere else, where there is an HTTP surface.
         from batchd.web.desk import Desk  # noqa: PLC0415
         from batchd.web.health import Health  # noqa: PLC0415
         from batchd.web.link import Link  # noqa: PLC0415
-        from batchd.web.server import serve  # noqa: PLC0415
+        from batchd.web.server import make_server, serve  # noqa: PLC0415
 
         config, clock = self._config, SystemClock()
         os.chdir(config.folder)
@@ -169,7 +178,8 @@ class _Serving:
             mask=Masker(config.secrets).masked,
             exports=config.exports,
         )
-        serve(desk, ends.listener, ends.control, self._reread)
+        server = make_server(desk)
+        return lambda: serve(server, desk, ends.listener, ends.control, self._reread)
 
     def _reread(self, desk: Desk) -> None:
         """Give the desk what the config file says now; where it listens, and what is bound to that, stays."""
@@ -194,7 +204,7 @@ def _configure_logging(config: Config) -> None:
 
 def succeed(arguments: Sequence[str]) -> int:
     """Be the server that takes a dead one's place; the arguments are those of `start` and four descriptors."""
-    path, modules, listen, *numbers = arguments
+    path, modules, address, *numbers = arguments
     control, questions, pulse, listener = map(int, numbers)
     ends = Ends(
         socket.socket(fileno=control), socket.socket(fileno=questions), Pulse(pulse), socket.socket(fileno=listener)
@@ -209,5 +219,5 @@ def succeed(arguments: Sequence[str]) -> int:
     except BatchdError as error:
         sys.stderr.write(f"the HTTP surface cannot start again: {error.message}\n")
         return int(error.exit_code)
-    _Serving(config, config.http or listening_on(listen), source)(ends)
+    _Serving(config, config.http or listening_on(address), source).serve(ends)
     return 0

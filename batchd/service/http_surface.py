@@ -15,6 +15,18 @@ from batchd.errors import ExposedWithoutToken
 class Web(Protocol):
     """What the daemon does with it."""
 
+    def make_ready(self) -> None:
+        """Make the server that `start` forks, without a thread; takes a quarter of a second."""
+        ...
+
+    def start(self) -> None:
+        """Start the server, unless it was started apart; main thread only, while no other does more than wait."""
+        ...
+
+    def start_apart(self) -> None:
+        """Start the server as a program of its own, since the store has the start wait."""
+        ...
+
     def watch(self, counted: Callable[[], JsonObject]) -> None:
         """Answer its questions and keep it running."""
         ...
@@ -30,6 +42,31 @@ class Web(Protocol):
     def stop(self) -> None:
         """End it."""
         ...
+
+
+class NoWeb:
+    """Of a daemon without one."""
+
+    def make_ready(self) -> None:
+        """There is none."""
+
+    def start(self) -> None:
+        """There is none."""
+
+    def start_apart(self) -> None:
+        """There is none."""
+
+    def watch(self, counted: Callable[[], JsonObject]) -> None:
+        """There is none."""
+
+    def beat(self, phase: Phase, *, planned_at: float, renewed_at: float) -> None:
+        """There is none."""
+
+    def reload(self) -> None:
+        """There is none."""
+
+    def stop(self) -> None:
+        """There is none."""
 
 
 def require_token(config: Config, store: Database) -> None:

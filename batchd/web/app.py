@@ -1,4 +1,8 @@
-"""The application: the layers that every request passes, and the routes of `batchd.web.endpoints`."""
+"""The application: the layers that every request passes, and the routes of `batchd.web.endpoints`.
+
+What monitoring asks for again and again is there at once. All other routes, and what they import, come with the first
+request for one of them: a server that nobody looks at does without 3 MB and a tenth of a second.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.types import Receive, Scope, Send
 
 from batchd.errors import BatchdError
 from batchd.web import endpoints
@@ -25,28 +29,26 @@ from batchd.web.desk import Desk
 from batchd.web.gate import Gate
 from batchd.web.layers import Headers, HostCheck, SizeLimit, address_of
 from batchd.web.limits import LONGEST_REQUEST_SECONDS, Limits
-from batchd.web.pages.rendering import problem_page
 from batchd.web.principal import NOBODY, Access
 from batchd.web.problems import Problem, problem_of
 from batchd.web.scrapes import Scrapes
 
 STATIC = Path(__file__).parent / "static"
 
+_AT_ONCE = ("health", "metrics")
+
 
 def all_endpoints() -> list[Endpoint]:
     """Return every route, of every module in `batchd.web.endpoints`."""
-    found: list[Endpoint] = []
-    for module in sorted(info.name for info in pkgutil.iter_modules(endpoints.__path__)):
-        found += importlib.import_module(f"{endpoints.__name__}.{module}").routes()
-    return found
+    return _endpoints(sorted(info.name for info in pkgutil.iter_modules(endpoints.__path__)))
 
 
-def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlette:
-    """Return the ASGI application on the desk; `routes` are all there are unless a test gives its own."""
+def create_app(desk: Desk) -> Starlette:
+    """Return the ASGI application on the desk."""
     limits = Limits()
     door = _Door(desk, Gate(desk, limits), limits)
     app = Starlette(
-        routes=[*_routes(all_endpoints() if routes is None else routes, door), *_static()],
+        routes=_routes(_endpoints(_AT_ONCE), door),
         middleware=[
             Middleware(Headers),
             Middleware(HostCheck, settings=lambda: desk.settings),
@@ -54,10 +56,18 @@ def create_app(desk: Desk, routes: Iterable[Endpoint] | None = None) -> Starlett
         ],
         exception_handlers={HTTPException: _not_routed},
     )
+    app.router.default = _Rest(desk, door)
     app.state.desk = desk
     app.state.gate = door.gate
     app.state.scrapes = Scrapes()
     return app
+
+
+def _endpoints(modules: Iterable[str]) -> list[Endpoint]:
+    found: list[Endpoint] = []
+    for module in modules:
+        found += importlib.import_module(f"{endpoints.__name__}.{module}").routes()
+    return found
 
 
 def _routes(found: Iterable[Endpoint], door: _Door) -> list[BaseRoute]:
@@ -70,10 +80,26 @@ def _routes(found: Iterable[Endpoint], door: _Door) -> list[BaseRoute]:
     ]
 
 
-def _static() -> list[BaseRoute]:
-    if not STATIC.is_dir():
-        return []
-    return [Mount("/static", StaticFiles(directory=STATIC, follow_symlink=False), name="static")]
+class _Rest:
+    """Every route there is, and 404 where there is none; made in another thread when the first is asked for."""
+
+    def __init__(self, desk: Desk, door: _Door) -> None:
+        self._desk = desk
+        self._door = door
+        self._lock = asyncio.Lock()
+        self._router: Router | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._lock:
+            if self._router is None:
+                self._router = await self._desk.in_thread(self._all)
+        await self._router(scope, receive, send)
+
+    def _all(self) -> Router:
+        from starlette.staticfiles import StaticFiles  # noqa: PLC0415 (as the module says)
+
+        files = Mount("/static", StaticFiles(directory=STATIC, follow_symlink=False), name="static")
+        return Router([*_routes(all_endpoints(), self._door), files])
 
 
 class _Door:
@@ -147,7 +173,11 @@ class _Door:
             address = address_of(request, self._desk.settings.trusted_proxies)
             self._desk.denials.refused(endpoint.path, problem.code, address, self._desk.clock.monotonic())
             self._desk.counts.denied[problem.code] += 1
-        return problem_page(endpoint.path, request, problem) if endpoint.page else problem.response()
+        if not endpoint.page:
+            return problem.response()
+        from batchd.web.pages.rendering import problem_page  # noqa: PLC0415 (as the module says)
+
+        return problem_page(endpoint.path, request, problem)
 
 
 async def _not_routed(_request: Request, error: Exception) -> Response:

@@ -49,16 +49,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
-    """Serve on the listening socket until SIGTERM, or until the control socket says so or ends; main thread only.
-
-    `reread` gives the desk what the config says now; it is called in another thread.
-    """
-    memory.keep_one_arena()
-    asyncio.run(_serve(desk, listener, control, reread))
-
-
-async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, reread: Callable[[Desk], None]) -> None:
+def make_server(desk: Desk) -> uvicorn.Server:
+    """Return the server of the desk, which has nothing open yet and no thread: for the process that `serve` runs in."""
     server = _Server(
         uvicorn.Config(
             Abortable(create_app(desk)),
@@ -78,6 +70,32 @@ async def _serve(desk: Desk, listener: socket.socket, control: socket.socket, re
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
+    server.config.load()
+    return server
+
+
+def serve(
+    server: uvicorn.Server,
+    desk: Desk,
+    listener: socket.socket,
+    control: socket.socket,
+    reread: Callable[[Desk], None],
+) -> None:
+    """Serve on the listening socket until SIGTERM, or until the control socket says so or ends; main thread only.
+
+    `reread` gives the desk what the config says now; it is called in another thread.
+    """
+    memory.keep_one_arena()
+    asyncio.run(_serve(server, desk, listener, control, reread))
+
+
+async def _serve(
+    server: uvicorn.Server,
+    desk: Desk,
+    listener: socket.socket,
+    control: socket.socket,
+    reread: Callable[[Desk], None],
+) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -2,15 +2,17 @@
 
 A server that has died, or shows for half a minute that it does not move, is replaced.
 
-The first server is forked, before the daemon has threads: it has the config as the daemon read it, without a secret in
-a command line, and shares the pages of everything that both have imported. A later one, when that has died, is a
-program that is executed (`again`) and reads the config file: a fork is not safe any more then. Imports nothing of the
-web's libraries: the daemon never serves.
+The first server is built by the daemon and forked from it, while no other thread does more than wait: it has the config
+as the daemon read it, without a secret in a command line, and shares the pages of everything that both have imported,
+and of what the daemon has done by then. A later one, when that has died, and a first one that cannot wait for the
+store, is a program that is executed (`again`) and reads the config file: a fork is not safe then. Imports nothing of
+the web's libraries itself: the daemon never serves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -43,6 +45,8 @@ _WELL_AFTER = timedelta(minutes=1)
 _LONGEST_QUESTION = 100
 _STOP_WITHIN = timedelta(seconds=4)
 
+Serve = Callable[[], None]
+
 log = get_logger()
 
 
@@ -69,28 +73,30 @@ class Again:
 
 
 class Supervisor:
-    """Starts the server, starts another one when it dies, and ends it. `start` comes before any thread is made.
+    """Starts the server, starts another one when it dies, and ends it.
 
-    `serve` serves in the forked process until the control socket ends. `again` says how a later server is
-    executed.
+    First `make_ready`, then `start` or `start_apart`, then `watch`; `stop` at any time. `build` makes a server on its
+    ends; what it returns serves, in the forked process, until the control socket ends. `again` says how a later server
+    is executed.
     """
 
     def __init__(
         self,
         listen: Listen,
         listener: socket.socket,
-        serve: Callable[[Ends], None],
+        build: Callable[[Ends], Serve],
         again: Again,
         clock: Clock,
     ) -> None:
         self._listen = listen
         self._listener = listener
-        self._serve = serve
+        self._build = build
         self._again = again
         self._clock = clock
         self._pulse = Pulse()
         self._control: socket.socket | None = None
         self._questions: socket.socket | None = None
+        self._built: tuple[Ends, Serve] | None = None
         self._pid = 0
         self._counted: Callable[[], JsonObject] = dict
         self._stopping = threading.Event()
@@ -98,15 +104,34 @@ class Supervisor:
         self._failures = 0
         self._pause = _FIRST_PAUSE
 
-    def start(self) -> None:
-        """Fork the server; main thread only, before the daemon has any other that does more than wait."""
+    def make_ready(self) -> None:
+        """Build the server that `start` forks; takes a quarter of a second."""
         ends = self._new_ends()
-        pid = fork()
-        if pid == 0:
-            self._become_server(ends)
-        ends.control.close()
-        ends.questions.close()
-        self._adopt(pid)
+        self._built = ends, self._build(ends)
+
+    def start(self) -> None:
+        """Fork the server, unless it was started apart; main thread only, while no other does more than wait."""
+        if self._built is None:
+            return
+        ends, serve = self._built
+        gc.freeze()  # pages that the collector does not write to stay shared
+        try:
+            pid = fork()
+        except OSError as error:
+            self._not_started(error)
+        else:
+            if pid == 0:
+                _become_server(ends, serve)
+            self._adopt(pid)
+        self._forget_built()
+
+    def start_apart(self) -> None:
+        """Execute the server instead, now: the store has the start wait, and somebody may ask how the daemon is."""
+        self._forget_built()
+        try:
+            self._replace()
+        except OSError as error:
+            self._not_started(error)
 
     def watch(self, counted: Callable[[], JsonObject]) -> None:
         """Answer the server's questions with what the daemon has counted, and keep one running, in a thread."""
@@ -125,6 +150,7 @@ class Supervisor:
     def stop(self) -> None:
         """End the server within a few seconds, its streams included, and take the socket's file away."""
         self._stopping.set()
+        self._forget_built()
         self._say(STOP)
         deadline = self._clock.monotonic() + _STOP_WITHIN.total_seconds()
         pause = threading.Event()
@@ -153,34 +179,35 @@ class Supervisor:
         self._pid = pid
         self._began_at = self._clock.monotonic()
 
-    def _become_server(self, ends: Ends) -> None:
-        code = 1
-        try:
-            close_all_but(ends.descriptors())
-            self._serve(ends)
-            code = 0
-        finally:
-            finish_lines()
-            os._exit(code)
+    def _forget_built(self) -> None:
+        """Let go of what only the forked server needs."""
+        if self._built is not None:
+            ends, _ = self._built
+            self._built = None
+            ends.control.close()
+            ends.questions.close()
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            ending = os.pidfd_open(self._pid)
-            try:
-                self._answer_until(ending)
-            finally:
-                os.close(ending)
-            if not self._stopping.is_set():
-                self._bury()
+            if self._pid:
+                self._follow()
             while not self._stopping.wait(self._pause.total_seconds()):
                 try:
                     self._replace()
                 except OSError as error:  # no memory, no descriptors: most likely what ended the last one
-                    self._wait_longer()
-                    again = self._pause.total_seconds()
-                    log.error("http.not_started", reason=str(error), failures=self._failures, again_in_s=again)  # noqa: TRY400
+                    self._not_started(error)
                 else:
                     break
+
+    def _follow(self) -> None:
+        """Answer the server's questions until it is over, and bury it."""
+        ending = os.pidfd_open(self._pid)
+        try:
+            self._answer_until(ending)
+        finally:
+            os.close(ending)
+        if not self._stopping.is_set():
+            self._bury()
 
     def _answer_until(self, ending: int) -> None:
         """Answer questions until the server is over, or the daemon stops; end a server that hangs."""
@@ -221,6 +248,11 @@ class Supervisor:
         self._wait_longer()
         log.error("http.died", status=status, failures=self._failures, again_in_s=self._pause.total_seconds())
 
+    def _not_started(self, error: OSError) -> None:
+        self._wait_longer()
+        again = self._pause.total_seconds()
+        log.error("http.not_started", reason=str(error), failures=self._failures, again_in_s=again)
+
     def _wait_longer(self) -> None:
         self._failures += 1
         self._pause = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
@@ -243,9 +275,20 @@ class Supervisor:
         self._adopt(process.pid)
 
 
-def _has_ended(pid: int) -> bool:
-    """Return whether the child is over, and forget it then."""
+def _become_server(ends: Ends, serve: Serve) -> None:
+    code = 1
     try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
+        close_all_but(ends.descriptors())
+        serve()
+        code = 0
+    finally:
+        finish_lines()
+        os._exit(code)
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether the child is over, and forget it then; 0 is none that was ever started."""
+    try:
+        return pid == 0 or os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
         return True

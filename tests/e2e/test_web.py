@@ -24,6 +24,7 @@ from tests.e2e.conftest import Urls
 from tests.support.daemon import Daemon, batchd, write_config
 from tests.support.launcher import PLUGIN, PROJECT
 from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer, fresh_database
 from tests.support.processes import clean_environment, completed, own_megabytes
 from tests.support.waiting import wait_until
 
@@ -54,10 +55,19 @@ def _token(config: Path, role: str = "operator") -> dict[str, str]:
     return {"Authorization": f"Bearer {made.stdout.strip()}"}
 
 
+def _children(daemon: Daemon) -> set[int]:
+    children = Path(f"/proc/{daemon.pid}/task").glob("*/children")
+    return {int(pid) for file in children for pid in file.read_text().split()}
+
+
+def _apart(daemon: Daemon) -> set[int]:
+    """The daemon's children that were executed as servers."""
+    return {pid for pid in _children(daemon) if b"batchd.successor" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
 def _server_of(daemon: Daemon) -> int:
     """The pid of the daemon's HTTP server."""
-    children = Path(f"/proc/{daemon.pid}/task").glob("*/children")
-    (pid,) = {int(pid) for file in children for pid in file.read_text().split()}
+    (pid,) = _children(daemon)
     return pid
 
 
@@ -116,6 +126,36 @@ def test_a_daemon_is_looked_at_and_told_over_http(tmp_path: Path, urls: Urls) ->
             assert daemon.stop(seconds=15) == ExitCode.OK
         wait_until(lambda: _is_gone(second), seconds=10, what="the server's end")
         assert _SECRET not in daemon.output
+
+
+def test_a_server_does_not_wait_for_the_store(tmp_path: Path, own_server: PostgresServer) -> None:
+    """While the daemon waits for its store it answers that it is not ready, as a program of its own."""
+    with fresh_database(own_server) as store:
+        config, url = _config(tmp_path, store)
+        own_server.stop()
+        with Daemon(config) as daemon:
+            daemon.wait_for_event("store.waiting")
+            wait_until(lambda: _answers(url, 200, "/healthz"), seconds=30, what="an answer")
+            assert _answers(url, 503)
+            (server,) = _apart(daemon)
+            own_server.start()
+            daemon.ready(60)
+            wait_until(lambda: _answers(url), seconds=30, what="green")
+            assert _server_of(daemon) == server
+            assert daemon.stop() == ExitCode.OK
+            assert _is_gone(server)
+
+
+def test_a_start_that_waits_for_its_store_can_be_stopped(tmp_path: Path) -> None:
+    """Its server ends with it, and takes the socket away."""
+    path = tmp_path / "http.sock"
+    config, _ = _config(tmp_path, f"postgresql://nobody@127.0.0.1:{free_port()}/none", listen=f"unix:{path}")
+    with Daemon(config) as daemon:
+        daemon.wait_for_event("store.waiting")
+        server = wait_until(lambda: _apart(daemon), seconds=30, what="the server").pop()
+        assert daemon.stop() == ExitCode.OK
+        assert _is_gone(server)
+        assert not path.exists()
 
 
 def test_a_daemon_that_is_stopped_is_not_ready(tmp_path: Path) -> None:
@@ -192,14 +232,15 @@ def test_an_address_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 def test_an_idle_daemon_and_its_server_are_small(tmp_path: Path) -> None:
-    """Together well under 100 MB of their own after a first start; pages that both have count once."""
+    """What they have together of their own after a first start; pages that both have count once."""
     config, url = _config(tmp_path, f"sqlite:///{tmp_path}/batchd.db")
     with _ready(config, url, fresh=True) as daemon:
+        pids = (daemon.pid, _server_of(daemon))
+        assert sum(used := [own_megabytes(pid) for pid in pids]) < 78, used
         mine = _token(config)
-        for path in ("/api/v1/jobs", "/api/v1/runs", "/metrics"):
+        for path in ("/metrics", "/api/v1/jobs", "/api/v1/runs"):
             assert _get(f"{url}{path}", headers=mine).status_code == 200
-        used = {pid: own_megabytes(pid) for pid in (daemon.pid, _server_of(daemon))}
-        assert sum(used.values()) < 95, used
+        assert sum(used := [own_megabytes(pid) for pid in pids]) < 95, used
 
 
 def test_without_http_nothing_of_it_is_imported(tmp_path: Path) -> None:

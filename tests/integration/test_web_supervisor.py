@@ -21,13 +21,17 @@ from tests.support.waiting import wait_until
 LASTING = Again([sys.executable, "-c", "import time; time.sleep(60)"], {})
 
 
+def _nothing() -> None:
+    """Serve."""
+
+
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     """A supervisor whose server has just died, and whose next one cannot be executed."""
     monkeypatch.setattr(supervisor, "_FIRST_PAUSE", timedelta(seconds=0.05))
     with socket.socket() as listener:
         made = Supervisor(
-            Tcp("127.0.0.1", 0), listener, lambda _ends: None, Again(["/no/such/program"], {}), SystemClock()
+            Tcp("127.0.0.1", 0), listener, lambda _ends: _nothing, Again(["/no/such/program"], {}), SystemClock()
         )
         ends = made._new_ends()
         died = subprocess.Popen(["/bin/true"])
@@ -48,3 +52,21 @@ def test_a_server_that_cannot_be_started_is_tried_again(watched: Supervisor) -> 
     wait_until(lambda: watched._failures >= 3, seconds=30)
     watched._again = LASTING
     wait_until(lambda: watched._pid != died, seconds=30)
+
+
+def test_a_server_that_cannot_be_forked_is_executed(watched: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was no process for it at the start: the daemon goes on, and so do the tries."""
+    os.waitpid(watched._pid, 0)
+    watched._pid = 0
+    watched.make_ready()
+    with monkeypatch.context() as patched:
+        patched.setattr(supervisor, "fork", _refuse)
+        watched.start()
+    assert watched._failures == 1
+    watched._again = LASTING
+    watched.watch(dict)
+    wait_until(lambda: watched._pid, seconds=30)
+
+
+def _refuse() -> int:
+    raise BlockingIOError("no process can be had")
