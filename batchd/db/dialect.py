@@ -233,12 +233,19 @@ class Dialect(Protocol):
         """
         ...
 
-    def commit_without_waiting(self, connection: Connection) -> None:
-        """Let the transaction's commit not wait for the disk: a crash of the server may undo it, as a whole."""
-        ...
+    def set_for_transaction(
+        self,
+        connection: Connection,
+        *,
+        lock_timeout: timedelta | None = None,
+        statement_timeout: timedelta | None = None,
+        waits_for_disk: bool = True,
+    ) -> None:
+        """Set what holds until the transaction ends, in one round trip; SQLite has nothing of the kind.
 
-    def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
-        """Let the transaction's statements give up a wait for a lock after `limit` (a no-op with one writer)."""
+        After `lock_timeout` a statement gives up its wait for a lock, after `statement_timeout` it is cancelled. A
+        commit that does not wait for the disk may be undone by a crash of the server, as a whole.
+        """
         ...
 
     def tidy(self, engine: Engine, *, thoroughly: bool) -> None:

@@ -303,13 +303,25 @@ class PostgresDialect:
         """Set every deferrable constraint to immediate and `synchronous_commit` to off for the transaction."""
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off; SET CONSTRAINTS ALL IMMEDIATE")
 
-    def commit_without_waiting(self, connection: Connection) -> None:
-        """Set `synchronous_commit` to off for the transaction."""
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-
-    def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
-        """Set `lock_timeout` for the transaction."""
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(limit.total_seconds() * 1000))}")
+    def set_for_transaction(
+        self,
+        connection: Connection,
+        *,
+        lock_timeout: timedelta | None = None,
+        statement_timeout: timedelta | None = None,
+        waits_for_disk: bool = True,
+    ) -> None:
+        """Send what is set as one text of several statements."""
+        limits = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
+        settings = [
+            f"SET LOCAL {name} = {max(1, round(limit.total_seconds() * 1000))}"
+            for name, limit in limits.items()
+            if limit is not None
+        ]
+        if not waits_for_disk:
+            settings.append("SET LOCAL synchronous_commit = off")
+        if settings:
+            connection.exec_driver_sql("; ".join(settings))
 
     def tidy(self, engine: Engine, *, thoroughly: bool) -> None:
         """Do nothing: the checkpointer and autovacuum do it."""

@@ -287,11 +287,15 @@ class SqliteDialect:
     def begin_chunk(self, connection: Connection) -> None:
         """Do nothing: a deferred reference fails at the commit, and a commit that does not wait would block others."""
 
-    def commit_without_waiting(self, connection: Connection) -> None:
-        """Do nothing: SQLite decides it for a connection, not for a transaction."""
-
-    def limit_lock_wait(self, connection: Connection, limit: timedelta) -> None:
-        """Do nothing: BEGIN IMMEDIATE waited for the only lock there is, before anything was held."""
+    def set_for_transaction(
+        self,
+        connection: Connection,
+        *,
+        lock_timeout: timedelta | None = None,
+        statement_timeout: timedelta | None = None,
+        waits_for_disk: bool = True,
+    ) -> None:
+        """Do nothing: BEGIN IMMEDIATE has waited for the only lock there is; the rest is set for a connection."""
 
     def tidy(self, engine: Engine, *, thoroughly: bool) -> None:
         """Copy the WAL into the file as far as readers allow; thoroughly: also cut it to nothing if nobody reads."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -28,7 +29,10 @@ _ISO_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _ISO_GLOB = _ISO_DAY + "*"
 _LENGTH_OF_DAY = 10
 _SQLITE_MOMENT = "%Y-%m-%d %H:%M:%f"
-_EXACT_NUMBERS = ("smallint", "integer", "bigint", "numeric", "double precision", "real")
+_INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+"""Each with what is too large for it."""
+
+_EXACT_NUMBERS = (*_INTEGERS, "numeric", "double precision", "real")
 
 
 class TimeFormat(enum.StrEnum):
@@ -52,6 +56,9 @@ _PER_SECOND = {
 }
 _EARLIEST, _LATEST = 10**8, 10**11
 """Epoch seconds from 1973 to 5138: the bands of the four units do not overlap."""
+
+_FAR_AWAY = 10**30
+"""Beyond any moment, in any unit; less than the largest number of any type but an integer."""
 
 _POSTGRES_FORMATS = {
     "timestamp with time zone": TimeFormat.TIMESTAMPTZ,
@@ -117,6 +124,27 @@ def before(table: Table, column: str, stored: TimeFormat, cutoff: datetime, zone
             epoch = datetime(1970, 1, 1, tzinfo=cutoff.tzinfo)
             microseconds = (cutoff - epoch) // timedelta(microseconds=1)
             return Before(microseconds * _PER_SECOND[stored] // 10**6, None, true())
+
+
+def value_ahead(type_name: str, first: Carried, second: Carried, times: float) -> str | None:
+    """Return the value that is `times` as far ahead of the second as that is of the first, as PostgreSQL reads it.
+
+    About: it is for a range that any value may end. None for a type without distances (days are too few), for moments
+    that Python does not know, and where there is no distance.
+    """
+    try:
+        if type_name.startswith("timestamp"):
+            start, end = datetime.fromisoformat(str(first)), datetime.fromisoformat(str(second))
+            return (end + (end - start) * times).isoformat(sep=" ") if start < end else None
+        if type_name in _EXACT_NUMBERS:
+            low, high = Decimal(first), Decimal(second)
+            ahead = high + (high - low) * Decimal(times)
+            if type_name in _INTEGERS:
+                ahead = ahead.to_integral_value(ROUND_CEILING)
+            return f"{ahead:f}" if high < ahead < _INTEGERS.get(type_name, _FAR_AWAY) else None
+    except (ValueError, ArithmeticError):
+        return None
+    return None
 
 
 def _before_in_text(column: ColumnElement[str], cutoff: datetime) -> Before:

@@ -4,6 +4,7 @@ One chunk: find its window (reading), then in one short transaction delete it, s
 the archive, and commit. Only the last commit waits for the disk, unless there is an archive, which must not be ahead of
 a table that a crash of the server took back by some chunks.
 
+A chunk whose window was guessed is rolled back, and the window looked up, when it has too many rows or takes too long.
 A chunk that meets a lock is tried again, smaller; everything else that goes wrong ends the attempt, and the next one
 goes on from the checkpoint. The cutoff is fixed by the first attempt, so that all attempts of a run mean the same rows.
 """
@@ -30,6 +31,7 @@ from batchd.db.time_column import TimeFormat
 from batchd.domain.job import JsonObject
 from batchd.errors import JobError, LockTimeout, StatementCancelled
 from batchd.jobs.archive import Archive, open_archive
+from batchd.jobs.chunk_windows import ChunkWindows
 from batchd.jobs.contract import JobContext
 from batchd.jobs.delete_plan import DeletePlan, plan_delete
 
@@ -42,6 +44,12 @@ _PAUSE_RATIO = {"postgresql": 0.02, "sqlite": 1.0}
 _LARGEST_CHUNK = {"postgresql": 1_000_000, "sqlite": 5_000}
 """On SQLite every other writer waits for the whole chunk, and the commit that fills the WAL pays for its checkpoint."""
 _CHUNKS_BETWEEN_THOROUGH_TIDIES = 20
+_LONGEST_GUESS = 2
+"""In targets: after so long the server ends a chunk whose window was guessed."""
+
+
+class _TooManyRows(Exception):
+    """A guessed window had more rows than a transaction may delete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +139,13 @@ class ChunkedDelete:
         return min(self._context.scheduled_for or now, now) - self._request.age
 
     def _walk(self, plan: DeletePlan, walk: Walk, archive: Archive | None, tally: Tally) -> Tally:
+        # Rows that go are all that a window has, and none of them is brought here: only then a guess can be bounded.
+        may_guess = self._request.where is None and self._request.max_rows is None and archive is None
+        windows = ChunkWindows(walk, may_guess=may_guess and not self._request.dry_run)
         self._report(plan, tally)
         while self._left(tally) > 0:
             self._context.raise_if_stopping()
-            after = self._next_chunk(plan, walk, archive, tally)
+            after = self._next_chunk(plan, windows, archive, tally)
             if after is None:
                 break
             tally = after
@@ -142,26 +153,42 @@ class ChunkedDelete:
             self._yield_to_others(tally)
         return tally
 
-    def _next_chunk(self, plan: DeletePlan, walk: Walk, archive: Archive | None, tally: Tally) -> Tally | None:
+    def _next_chunk(
+        self, plan: DeletePlan, windows: ChunkWindows, archive: Archive | None, tally: Tally
+    ) -> Tally | None:
         """Return the tally after the next chunk, or None at the end; a chunk that meets a lock is tried again."""
         tries = 0
         while True:
             rows = min(self._size.rows, self._left(tally))
-            with self._context.reading(self._database) as connection:
-                window = walk.next_window(connection, tally.position, rows)
+            window = windows.guessed(tally.position, rows)
+            if window is None:
+                with self._context.reading(self._database) as connection:
+                    window = windows.looked_up(connection, tally.position, rows)
             if window is None or not (window.is_divisible or self._request.max_rows is None):
                 return None
             started = self._clock.monotonic()
             try:
                 done = self._chunk(plan, window, archive, tally)
-            except (LockTimeout, StatementCancelled) as error:
+            except (LockTimeout, StatementCancelled, _TooManyRows) as error:
+                if window.is_guess and not isinstance(error, LockTimeout):
+                    windows.missed()
+                    continue
                 tries += 1
                 self._size = self._size.halved()
                 self._after_lock(plan, tries, error)
                 continue
             self._took = timedelta(seconds=self._clock.monotonic() - started)
-            self._size = self._size.after(self._took, rows)
+            had = done.rows - tally.rows
+            self._size = self._size_after(window, rows, had)
+            windows.took(tally.position, rows, had)
             return replace(done, longest_ms=max(done.longest_ms, self._took / timedelta(milliseconds=1)))
+
+    def _size_after(self, window: Window, rows: int, had: int) -> ChunkSize:
+        if not window.is_guess:
+            return self._size.after(self._took, rows)
+        if 2 * had < rows:
+            return self._size.after(self._took, had)
+        return self._size.after(self._took * rows / had, rows)
 
     def _chunk(self, plan: DeletePlan, window: Window, archive: Archive | None, tally: Tally) -> Tally:
         doomed = and_(window.condition, plan.predicate)
@@ -190,11 +217,18 @@ class ChunkedDelete:
         archive: Archive | None,
         tally: Tally,
     ) -> Tally:
-        self._database.dialect.limit_lock_wait(connection, self._request.lock_timeout)
+        self._database.dialect.set_for_transaction(
+            connection,
+            lock_timeout=self._request.lock_timeout,
+            statement_timeout=self._request.target * _LONGEST_GUESS if window.is_guess else None,
+            waits_for_disk=archive is not None,
+        )
         statement = delete(plan.table).where(doomed)
         if archive is None:
-            self._database.dialect.commit_without_waiting(connection)
-            after = tally.plus(window, connection.execute(statement).rowcount)
+            rows = connection.execute(statement).rowcount
+            if window.is_guess and rows > self._request.batch_size:
+                raise _TooManyRows
+            after = tally.plus(window, rows)
             self._context.save_checkpoint(connection, self._database, self._state(plan, after))
             return after
         gone = connection.execute(statement.returning(*archive.returning(plan.table))).all()

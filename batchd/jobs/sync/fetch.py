@@ -100,7 +100,7 @@ class Fetch:
     def _staged(self, stager: PageStager, source: Source, page: Page, state: SyncState) -> SyncState:
         with self._context.writing(self._database) as connection:
             # A server that crashes empties the staging table in any case, and the fetch begins anew.
-            self._database.dialect.commit_without_waiting(connection)
+            self._database.dialect.set_for_transaction(connection, waits_for_disk=False)
             staged = stager.stage(connection, page.records, state.fetched + 1)
             after = replace(
                 state,

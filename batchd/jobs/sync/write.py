@@ -123,7 +123,7 @@ class Writer:
         first = state.after if step == state.step else 0
         chunk = and_(todo.c[STEP] == int(step), todo.c[POSITION] > first, todo.c[POSITION] <= last)
         with self._context.writing(self._database) as connection:
-            self._database.dialect.limit_lock_wait(connection, _LOCK_TIMEOUT)
+            self._database.dialect.set_for_transaction(connection, lock_timeout=_LOCK_TIMEOUT)
             statement = self._statement(step, state.began_at)
 
             def move(condition: ColumnElement[bool]) -> int:
