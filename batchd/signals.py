@@ -139,7 +139,8 @@ def leave(code: ExitCode, last_words: Callable[[], object] | None = None, *, mos
         sys.stderr.flush()
 
     speaker = threading.Thread(target=speak, name="batchd-last-words", daemon=True)
-    speaker.start()
+    with contextlib.suppress(RuntimeError):  # no thread can be had: it ends without a word, rather than not at all
+        speaker.start()
     written = -1
     for _ in range(most_seconds):
         if not speaker.is_alive() or written == (written := chunks_written()):

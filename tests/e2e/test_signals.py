@@ -90,6 +90,15 @@ with output._writing:  # as if one thread wrote all the time
 leave(0, most_seconds=10)
 """
 
+_WITHOUT_THREADS = """
+import threading
+from batchd.signals import leave
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+leave(7, lambda: print("a word"))
+"""
+
 
 @pytest.mark.parametrize("round_", range(5))
 def test_a_signal_in_the_middle_of_a_log_line_is_heard(round_: int) -> None:
@@ -108,6 +117,12 @@ def test_a_second_signal_ends_a_process_whose_main_thread_hangs() -> None:
         wait_until(lambda: "heard SIGTERM" in process.output, what="the first signal")
         process.signal(signal.SIGTERM)
         assert process.wait(10) == ExitCode.UNEXPECTED
+
+
+def test_a_process_that_can_have_no_thread_ends_all_the_same() -> None:
+    """Without its last words."""
+    with RunningProcess([sys.executable, "-c", _WITHOUT_THREADS]) as process:
+        assert process.wait(10) == 7
 
 
 def test_a_hang_up_does_not_end_the_daemon(tmp_path: Path) -> None:
