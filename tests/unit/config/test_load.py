@@ -76,9 +76,32 @@ def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         assert any(line.startswith(beginning) for line in said), said
 
 
+def test_an_error_in_one_section_hides_and_makes_none_elsewhere(tmp_path: Path) -> None:
+    """A queue and a database that are written are there, whatever is wrong beside or in them."""
+    text = (
+        '[daemon]\nworkrs = 3\n[store]\nurl = "mysql://h/db"\n'
+        '[databases.app]\nurl = "sqlite:///app.db"\npool_size = "many"\n'
+        '[mail]\nhost = "h"\n[queues.fast]\nconcurrency = 0\n'
+        '[jobs.a]\nkind = "probe"\ndatabase = "app"\nqueue = "fast"\n'
+    )
+    said = problems(tmp_path, text)
+    assert len(said) == 5, said
+    for number, beginning in ((2, "workrs"), (4, "url"), (7, "pool_size"), (8, "from"), (11, "concurrency")):
+        assert any(f"config.toml:{number}: " in line and beginning in line for line in said), said
+
+
+def test_a_wrong_database_is_told_beside_a_wrong_parameter(tmp_path: Path) -> None:
+    """Neither hides the other."""
+    said = problems(tmp_path, BASE + '[jobs.a]\nkind = "probe"\ndatabase = "appp"\nlimt = 2\n')
+    assert [line for line in said if "[databases.appp]" in line and "'app'?" in line], said
+    assert len(said) == 2, said
+
+
 @pytest.mark.parametrize(
     ("job", "said"),
     [
+        ('timeout = "0s"', "[jobs.a] timeout: must be more than 0s"),
+        ('timeout = "9999999d"', "[jobs.a] timeout: duration too long"),
         ('schedule = "0 0 31 2 *"', "[jobs.a] schedule: '0 0 31 2 *' is not a cron schedule: bad day-of-month field"),
         ('queue = "fast"', "[jobs.a] queue: there is no [queues.fast]"),
         ('note = "${NOPE}"', "[jobs.a] note: the environment variable NOPE is not set"),
