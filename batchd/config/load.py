@@ -139,6 +139,7 @@ def load_config(
     document = parse(path, text)
     folder = path.resolve().parent
     outside = Substitution(folder, environ, problems, _is_plain_setting)
+    problems.secrets = outside.secrets
     document = outside.replaced(document)
     for name in document.keys() - set(_SECTIONS):
         problems.add((name,), "unknown section", names=_SECTIONS)

@@ -309,6 +309,21 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
     assert len(lines) == 2
 
 
+def test_a_variable_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    """Whoever writes the password's variable for a table, or the password's file for the URL's, does not print it."""
+    (tmp_path / "password").write_text("it's \\hunter2\n")
+    said = "\n".join(
+        problems(
+            tmp_path,
+            '[databases.app]\nurl = "sqlite:///app.db"\n[jobs.a]\nkind = "probe"\ndatabase = "${P}"\n'
+            '[databases.b]\nurl_file = "password"\n[jobs.b]\nkind = "probe"\ndatabase = "app"\nlimit = "${P}"\n',
+            P="it's \\hunter2",
+        )
+    )
+    assert "hunter2" not in said
+    assert "there is no [databases.***]" in said
+
+
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     """No traceback for the first thing that every newcomer does."""
     with pytest.raises(ConfigMissing, match=r"config.toml"):
