@@ -309,6 +309,15 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize("where", ["?host=a,b&port=1", "?host=a&host=b&port=1", "?host=a&port=1,2"])
+def test_hosts_and_ports_that_do_not_match_are_told(tmp_path: Path, where: str) -> None:
+    """The driver would find them at the first connection only."""
+    (line,) = problems(tmp_path, f'[databases.app]\nurl = "postgresql://u:hunter2@/d{where}"\n')
+    assert "config.toml:2: [databases.app] url: " in line
+    assert "one port for each host" in line
+    assert "hunter2" not in line
+
+
 def test_a_variable_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
     """Whoever writes the password's variable for a table, or the password's file for the URL's, does not print it."""
     (tmp_path / "password").write_text("it's \\hunter2\n")
