@@ -146,9 +146,9 @@ def test_a_job_written_twice_is_an_error(tmp_path: Path) -> None:
 def test_the_environment_wins_over_dotenv_and_that_over_a_default(tmp_path: Path) -> None:
     """In this order."""
     (tmp_path / ".env").write_text("ONE=dotenv\nTWO=dotenv\n", encoding="utf-8")
-    text = BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\nnote = "${ONE} ${TWO:-x} ${THREE:-default} $$"\n'
+    text = BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\nnote = "${ONE} ${TWO:-x} ${THREE:-de$$f$ault} $$"\n'
     config = load(tmp_path, text, ONE="environment")
-    assert config.params["a"]["note"] == "environment dotenv default $"
+    assert config.params["a"]["note"] == "environment dotenv de$f$ault $"
 
 
 def test_secrets_are_referred_to_and_never_stored(tmp_path: Path) -> None:
