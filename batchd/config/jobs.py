@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from batchd.jobs.contract import Kind, Start
 
 _SHARED = frozenset(JobSettings.model_fields)
 _FILE = "_file"
+_DATABASE_KEYS = frozenset({"database", "databases"})
 
 INNER_NAMES = {"retry": RetrySettings.model_fields, "alerts": JobAlertsSection.model_fields}
 """The keys that there are in the tables of a job's settings."""
@@ -221,13 +222,9 @@ class JobReader:
             params = kind.params.model_validate(resolved)
         except ValidationError as error:
             add_faults(self._problems, path, error, {*kind.params.model_fields, *_SHARED})
+            self._check_databases(path, own, _written_databases(kind, own))
             return None
-        for name in kind.databases(params):
-            if name != "*" and name not in self._settings.databases:
-                known = ", ".join(sorted(self._settings.databases)) or "none yet"
-                message = f"there is no [databases.{name}]; there are: {known}"
-                place = (*path, *_place_of_database(own, name))
-                self._problems.add_named(place, message, name, self._settings.databases)
+        self._check_databases(path, own, kind.databases(params))
         if kind.needs_mail is not None and kind.needs_mail(params) and self._settings.mail is None:
             self._problems.add(
                 path, "sends mail, and there is no [mail]; write one with `host` (or `folder`) and `from`"
@@ -235,6 +232,14 @@ class JobReader:
         checked = kind.check(params) if kind.check else ()
         self._problems.add_consequences(((*path, *key.split(".")), message) for key, message in checked)
         return resolved
+
+    def _check_databases(self, path: tuple[str, ...], own: Mapping[str, Any], names: Iterable[str]) -> None:
+        for name in names:
+            if name != "*" and name not in self._settings.databases:
+                known = ", ".join(sorted(self._settings.databases)) or "none yet"
+                message = f"there is no [databases.{name}]; there are: {known}"
+                place = (*path, *_place_of_database(own, name))
+                self._problems.add_named(place, message, name, self._settings.databases)
 
     def _with_files(self, path: tuple[str, ...], kind: Kind[Any], own: Mapping[str, Any]) -> JsonObject:
         """Return the params with each `NAME_file` of a secret replaced by NAME and the file's content."""
@@ -286,6 +291,13 @@ def _then_run(then: ThenSettings) -> JsonObject:
 def _start_of(then: Mapping[str, JsonValue]) -> Start:
     params = then.get("params")
     return Start((), str(then["job"]), None, None, frozenset(params) if isinstance(params, dict) else frozenset())
+
+
+def _written_databases(kind: Kind[Any], own: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the databases that params name which are wrong elsewhere, and so cannot be asked."""
+    for key in _DATABASE_KEYS & kind.params.model_fields.keys():
+        value = own.get(key)
+        yield from (name for name in (value if isinstance(value, list) else [value]) if name and isinstance(name, str))
 
 
 def _place_of_database(own: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -9,28 +9,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from batchd.alerts.settings import AlertSettings
-from batchd.config.alert_settings import AlertsSection
 from batchd.config.alerts import AlertsReader
 from batchd.config.borrowing import with_borrowed
 from batchd.config.document import parse, read_text
-from batchd.config.exports import ExportsSection, read_exports
-from batchd.config.faults import add_fault, add_faults
+from batchd.config.exports import read_exports
+from batchd.config.faults import add_faults
 from batchd.config.http import read_http
 from batchd.config.jobs import INNER_NAMES, JobReader, ReadJob, secret_fields
 from batchd.config.mail import read_mail
 from batchd.config.places import working_in
 from batchd.config.problems import ConfigInvalid, CredentialDenied, Problem, Problems
+from batchd.config.sections import read_settings
 from batchd.config.settings import (
-    DaemonSettings,
     DatabaseSection,
-    HttpSection,
     JobSettings,
-    LogSettings,
-    MailSection,
-    QueueSettings,
     Settings,
     StoreSettings,
 )
@@ -144,6 +139,7 @@ def load_config(
     document = parse(path, text)
     folder = path.resolve().parent
     outside = Substitution(folder, environ, problems, _is_plain_setting)
+    problems.secrets = outside.secrets
     document = outside.replaced(document)
     for name in document.keys() - set(_SECTIONS):
         problems.add((name,), "unknown section", names=_SECTIONS)
@@ -151,7 +147,7 @@ def load_config(
     jobs = _table(document, "jobs", problems)
     _check_defaults(defaults, problems)
     _check_names(document, problems)
-    settings = _settings(document, problems)
+    settings = read_settings(document, problems)
     state = _state_folder(settings, folder, environ)
     databases = {
         name: _database(("databases", name), name, section, folder, outside, problems)
@@ -254,40 +250,6 @@ def _is_plain_setting(path: tuple[str, ...]) -> bool:
     return path[:1] == ("jobs",) and (path[2:3] == ("kind",) or set(path[2:3]) <= set(JobSettings.model_fields))
 
 
-def _settings(document: Mapping[str, Any], problems: Problems) -> Settings:
-    """Return the sections; what is wrong in them becomes problems, and defaults stand in for it."""
-    sections = {key: value for key, value in document.items() if key in Settings.model_fields}
-    try:
-        return Settings.model_validate(sections)
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            place = tuple(str(part) for part in fault["loc"])
-            add_fault(problems, place, fault, _names_at(place))
-        databases = sections.get("databases")
-        stand_ins = dict.fromkeys(databases, DatabaseSection()) if isinstance(databases, dict) else {}
-        mail = MailSection.model_validate({"from": "nobody@localhost", "folder": "."}) if "mail" in sections else None
-        alerts = sections.get("alerts")
-        channels = alerts.get("channels", {}) if isinstance(alerts, dict) else {}
-        tables = isinstance(channels, dict) and all(isinstance(each, dict) for each in channels.values())
-        return Settings(databases=stand_ins, mail=mail, alerts=AlertsSection(channels=channels if tables else {}))
-
-
-def _names_at(place: tuple[str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {
-        "daemon": DaemonSettings,
-        "store": StoreSettings,
-        "mail": MailSection,
-        "http": HttpSection,
-        "exports": ExportsSection,
-        "log": LogSettings,
-        "alerts": AlertsSection,
-    }
-    model = models.get(place[0])
-    if model:
-        return [field.alias or name for name, field in model.model_fields.items()]
-    return list((QueueSettings if place[0] == "queues" else DatabaseSection).model_fields)
-
-
 def _state_folder(settings: Settings, folder: Path, environ: Mapping[str, str]) -> Path:
     if settings.daemon.state is not None:
         return folder / _expanded(settings.daemon.state)
@@ -312,7 +274,7 @@ def _database(
         url = outside.file_content(section.url_file, (*place, "url_file"))
     elif url is None and default is not None:
         url = f"sqlite:///{default}"
-    elif url is None and not problems.has(place):
+    elif url is None and not problems.has(place) and not problems.has((*place, "url")):
         problems.add(place, "has no `url` (or `url_file`)")
     where = (*place, "url" if section.url_file is None else "url_file")
     sound = url is not None and not problems.has(where)

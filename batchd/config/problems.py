@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from batchd.errors import BatchdError, ExitCode
+from batchd.telemetry.masking import MASK
 
 Path_ = tuple[str, ...]
 
@@ -91,13 +92,15 @@ class Locator:
 class Problems:
     """Collects problems of one file.
 
-    With `may_lack_secrets`, what comes of a secret that this user cannot have is `withheld`, and no problem.
+    With `may_lack_secrets`, what comes of a secret that this user cannot have is `withheld`, and no problem. No problem
+    shows any of the `secrets`, which grow while the file is read: a variable may stand where it does not belong.
     """
 
     def __init__(self, file: Path, text: str, *, may_lack_secrets: bool = False) -> None:
         self.found: list[Problem] = []
         self.withheld: list[Problem] = []
         self.denied: list[Problem] = []
+        self.secrets: Collection[str] = ()
         self._may_lack_secrets = may_lack_secrets
         self._lacking: set[Path_] = set()
         self._file = str(file)
@@ -151,9 +154,14 @@ class Problems:
             self._locator.line_of(path),
             _shown(section, _LONGEST_NAME),
             key and _shown(key, _LONGEST_NAME),
-            _shown(message, _LONGEST_MESSAGE),
+            _shown(self._masked(message), _LONGEST_MESSAGE),
             suggestion,
         )
+
+    def _masked(self, message: str) -> str:
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            message = message.replace(secret, MASK).replace(repr(secret)[1:-1], MASK)
+        return message
 
     def add_named(self, path: Path_, message: str, wrong: str, names: Iterable[str]) -> None:
         """Note a problem with the value `wrong`, with the nearest of the valid `names`."""

@@ -77,7 +77,7 @@ class Substitution:
             self._problems.add(
                 path, f"the environment variable {name} is {state}; set it, or write ${{{name}:-default}}"
             )
-        return default or ""
+        return (default or "").replace("$$", "$")
 
     def file_content(self, name: str, path: tuple[str, ...]) -> str | None:
         """Return what a secret's file holds, without the newline at its end; a bare name is a systemd credential."""

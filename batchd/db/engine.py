@@ -223,11 +223,17 @@ class Database:
 def dialect_of(url: str) -> Dialect:
     """Return the dialect of a database URL; raises BatchdError with a masked URL for any other."""
     try:
-        backend = make_url(url).get_backend_name()
+        parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
         raise BatchdError("not a database URL; write postgresql://user@host/name or sqlite:///file.db") from error
+    backend = parsed.get_backend_name()
     if backend not in _DIALECTS:
         raise BatchdError(f"{masked(url)}: batchd knows postgresql and sqlite, not {backend!r}")
+    if backend == "postgresql" and parsed.query.keys() & {"host", "port"}:
+        try:
+            parsed.set(drivername="postgresql+psycopg").get_dialect()().create_connect_args(parsed)
+        except ArgumentError as error:
+            raise BatchdError(f"{masked(url)}: {error}; write one port for each host, `port=5432,5432`") from error
     dialect: type[Dialect] = getattr(import_module(f"batchd.db.{backend}"), _DIALECTS[backend])
     return dialect()
 

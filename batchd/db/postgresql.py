@@ -39,7 +39,7 @@ from batchd.db.composed import Composed
 from batchd.db.dialect import Copied, DatabaseSettings, Failure, Topic
 from batchd.db.liveness import check_when_taken, has_said, leave_what_only_reads
 from batchd.db.lock_number import lock_number
-from batchd.db.postgresql_session import fetch_by_itself, follow_order, set_sessions
+from batchd.db.postgresql_session import fetch_by_itself, follow_order, milliseconds, set_sessions
 from batchd.db.postgresql_writes import new_rows, sent
 
 _CHANNEL_PREFIX = "batchd_"
@@ -263,7 +263,7 @@ class PostgresDialect:
     @contextlib.contextmanager
     def time_limit(self, connection: Connection, limit: timedelta) -> Iterator[None]:
         """Set `statement_timeout` for the transaction; the next block sets its own."""
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit.total_seconds() * 1000))}")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds(limit)}")
         yield
 
     @contextlib.contextmanager
@@ -313,11 +313,7 @@ class PostgresDialect:
     ) -> None:
         """Send what is set as one text of several statements."""
         limits = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
-        settings = [
-            f"SET LOCAL {name} = {max(1, round(limit.total_seconds() * 1000))}"
-            for name, limit in limits.items()
-            if limit is not None
-        ]
+        settings = [f"SET LOCAL {name} = {milliseconds(limit)}" for name, limit in limits.items() if limit is not None]
         if not waits_for_disk:
             settings.append("SET LOCAL synchronous_commit = off")
         if settings:

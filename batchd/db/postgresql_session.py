@@ -48,6 +48,7 @@ Under a role's or database's stricter default one in ten claims failed as soon a
 """
 
 _AT_ONCE, _USUAL = 0, 5
+_MOST_MILLISECONDS = 2**31 - 1
 
 
 def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
@@ -56,8 +57,8 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
         "timezone": "UTC",
         "datestyle": "ISO",  # psycopg reads no other; the order of day and month in literals stays
         "intervalstyle": "postgres",
-        "statement_timeout": str(_milliseconds(settings.statement_timeout)),
-        "lock_timeout": str(_milliseconds(settings.lock_timeout)),
+        "statement_timeout": str(milliseconds(settings.statement_timeout)),
+        "lock_timeout": str(milliseconds(settings.lock_timeout)),
     }
     if settings.is_store:
         wanted["client_encoding"] = "UTF8"
@@ -140,5 +141,6 @@ def _all_set(wanted: Mapping[str, str], is_local: str) -> str:
 _FOLLOW_ORDER = f"SELECT {_all_set(_IN_ORDER, 'true')}"
 
 
-def _milliseconds(limit: timedelta | None) -> int:
-    return 0 if limit is None else max(1, round(limit.total_seconds() * 1000))
+def milliseconds(limit: timedelta | None) -> int:
+    """Return the limit as PostgreSQL's settings have it: None is 0, and 24 days are the most that they can hold."""
+    return 0 if limit is None else min(_MOST_MILLISECONDS, max(1, round(limit.total_seconds() * 1000)))

@@ -47,6 +47,9 @@ from batchd.db.sqlite_writes import changed_rows, copied_rows, new_rows, stamped
 from batchd.db.types import UtcTimestamp
 
 _BUSY_TIMEOUT = timedelta(seconds=5)
+_LONGEST_BUSY_TIMEOUT = timedelta(days=24)
+"""SQLite counts milliseconds in 32 bits, and takes more of them for none."""
+
 _WAKE_POLL = timedelta(milliseconds=250)
 _STEPS_BETWEEN_LOOKS = 20_000
 _DAY_SECONDS = 86_400.0
@@ -69,7 +72,7 @@ class SqliteDialect:
     def create_engine(self, settings: DatabaseSettings) -> Engine:
         """Return an engine on a file in WAL mode with foreign keys on; `lock_timeout` is SQLite's busy timeout."""
         url = make_url(settings.url)
-        busy = _BUSY_TIMEOUT if settings.lock_timeout is None else settings.lock_timeout
+        busy = min(_BUSY_TIMEOUT if settings.lock_timeout is None else settings.lock_timeout, _LONGEST_BUSY_TIMEOUT)
         engine = sqlalchemy_engine(
             url,
             pool_size=settings.pool_size,

@@ -7,12 +7,19 @@ from datetime import timedelta
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_LONGEST_DAYS = 100_000
+"""273 years: what the clock, a wait of a thread and every database can still add to now."""
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _LARGEST_SIZE = 2**62
 _SIZE_UNITS: dict[str, int] = {"": 1, "b": 1}
 for _power, _prefix in enumerate("kmgt", start=1):
     _SIZE_UNITS |= {_prefix + suffix: 1000**_power for suffix in ("", "b")}
     _SIZE_UNITS |= {_prefix + suffix: 1024**_power for suffix in ("i", "ib")}
+
+
+class DurationTooLong(ValueError):
+    """A duration that nothing could be added to or taken from a date any more."""
 
 
 def parse_duration(text: object) -> timedelta:
@@ -25,10 +32,9 @@ def parse_duration(text: object) -> timedelta:
     if not parts or _PART.sub("", compact).strip():
         raise ValueError(f"not a duration: {text!r}; {advice}")
     seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
-    try:
-        return timedelta(seconds=seconds)
-    except OverflowError as error:
-        raise ValueError(f"duration too long: {text!r}") from error
+    if seconds > _LONGEST_DAYS * _UNIT_SECONDS["d"]:
+        raise DurationTooLong(f"duration too long: {text!r}; the longest is {_LONGEST_DAYS}d")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(duration: timedelta) -> str:

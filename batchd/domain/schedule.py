@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from batchd.domain.fire_count import WallCount, count_fires
-from batchd.domain.quantities import format_duration, parse_duration
+from batchd.domain.quantities import DurationTooLong, format_duration, parse_duration
 from batchd.domain.retry import fraction_of
 
 EPOCH = datetime(1970, 1, 5, tzinfo=UTC)
@@ -53,6 +53,8 @@ _LONGEST_GAP = timedelta(days=2)
 """More than any zone has ever skipped: a day, where the date line moved."""
 
 _CRON_FIELDS = (5, 6)
+_FIRST_YEAR, _LAST_YEAR = 1900, 2999
+_MOST_DAYS = 10_000
 _DAYS_OF_MONTH = re.compile(r"(?:0?[1-9]|[12]\d|3[01])(?:[,-](?:0?[1-9]|[12]\d|3[01]))*")
 
 
@@ -252,6 +254,8 @@ def _once(text: str, zone: tzinfo) -> Rule:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise ScheduleError(f'not a moment: {text!r}; write "at 2027-01-01T00:00"') from error
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ScheduleError(f"{text!r} is not a moment from {_FIRST_YEAR} to {_LAST_YEAR}")
     if moment.tzinfo is None:
         return OnceRule(_first_moment_of(moment, zone))
     return OnceRule(moment.astimezone(UTC))
@@ -270,6 +274,8 @@ def _every(text: str, zone: tzinfo) -> Rule:
         step = int(days[1] or 1)
         if step < 1:
             raise ScheduleError("every 0 days is never; write a number from 1")
+        if step > _MOST_DAYS:
+            raise ScheduleError(f"every {step} days is too seldom; the longest is {_MOST_DAYS} days")
         return CronRule(f"{clock} * * *", zone, every_days=step)
     if what == "weekday":
         return CronRule(f"{clock} * * 1-5", zone)
@@ -285,6 +291,8 @@ def _interval(text: str) -> Rule:
     spelled = re.sub(r"\s*(second|minute|hour|day|week)s?\b", lambda unit: unit[1][0], text)
     try:
         interval = parse_duration(spelled if spelled[:1].isdigit() else f"1{spelled}")
+    except DurationTooLong as error:
+        raise ScheduleError(f'"every {text}" is too seldom: {error}') from error
     except ValueError as error:
         raise ScheduleError(f'cannot read "every {text}"; write {_EXAMPLES}') from error
     if interval < _SECOND:

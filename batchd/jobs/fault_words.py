@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from batchd.domain.quantities import format_duration
 
 _TEXTS: Mapping[str, str] = {
     "missing": "is missing",
@@ -34,6 +38,9 @@ _TEXTS: Mapping[str, str] = {
     "too_short": "must have at least {min_length} {parts}",
 }
 
+_SPAN = re.compile(r"datetime\.timedelta\((?:days=(\d+))?(?:, )?(?:seconds=(\d+))?(?:, )?(?:microseconds=(\d+)|0)?\)")
+"""How pydantic writes a bound that is a duration."""
+
 
 def fault_text(fault: ErrorDetails, names: Iterable[str] = ()) -> str:
     """Return what is wrong, without the place; `names` are the valid ones for an unknown key."""
@@ -42,7 +49,7 @@ def fault_text(fault: ErrorDetails, names: Iterable[str] = ()) -> str:
         return fault["msg"].removeprefix("Value error, ")
     parts = "characters" if isinstance(fault["input"], str) else "entries"
     usual = {"ge": "", "gt": "", "le": "", "lt": "", "expected": "", "parts": parts}
-    said = text.format_map({**usual, **fault.get("ctx", {})})
+    said = _SPAN.sub(_as_written, text.format_map({**usual, **fault.get("ctx", {})}))
     near = get_close_matches(str(fault["loc"][-1]), list(names), n=1) if fault["type"] == "extra_forbidden" else []
     return f"{said}; did you mean {near[0]!r}?" if near else said
 
@@ -53,3 +60,8 @@ def faults_text(error: ValidationError, names: Collection[str]) -> str:
         f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault_text(fault, names)}"
         for fault in error.errors(include_url=False)
     )
+
+
+def _as_written(span: re.Match[str]) -> str:
+    days, seconds, microseconds = (int(number or 0) for number in span.groups())
+    return format_duration(timedelta(days, seconds, microseconds))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, literal, select, text
 
-from batchd.db.dialect import Topic
+from batchd.db.dialect import DatabaseSettings, Topic
 from batchd.db.engine import Database, Interrupts, masked, secrets_in
 from batchd.db.sqlite import SqliteDialect
 from batchd.db.types import UtcTimestamp
@@ -46,6 +46,17 @@ def test_what_python_takes_for_equal_stays_apart_in_documents(database: Database
     with database.reading() as connection:
         stored = connection.execute(select(runs.c.params).order_by(runs.c.id)).scalars().all()
     assert str(stored) == str(given)
+
+
+def test_a_limit_of_a_month_is_a_limit(database_url: str) -> None:
+    """Databases count milliseconds in 32 bits: 24 days are the most that they know."""
+    month = timedelta(days=30)
+    settings = DatabaseSettings("test", database_url, 1, timedelta(seconds=5), month, month)
+    database = Database(settings)
+    shown = "PRAGMA busy_timeout" if database.dialect.name == "sqlite" else "SHOW lock_timeout"
+    with contextlib.closing(database), database.writing() as connection:
+        database.dialect.set_for_transaction(connection, lock_timeout=month, statement_timeout=month)
+        assert str(connection.exec_driver_sql(shown).scalar_one()) in {"2073600000", "2147483647ms"}
 
 
 def test_a_failed_write_leaves_nothing(database: Database) -> None:

@@ -99,7 +99,7 @@ def test_a_database_that_never_answers_fails_within_its_deadline(silent_server: 
     before = threading.active_count()
     database = open_database(f"postgresql://u@127.0.0.1:{silent_server}/d")
     started = time.monotonic()
-    with pytest.raises(JobError):
+    with pytest.raises(JobError, match="for the first time"):
         check(DirectContext({"app": database}), deadline="2s", fail_after=1)
     assert time.monotonic() - started < 4
     wait_until(lambda: threading.active_count() <= before, what="threads ended")

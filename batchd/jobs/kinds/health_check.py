@@ -208,14 +208,16 @@ def _tell(context: JobContext, name: str, report: Mapping[str, Any], failures_be
 
 
 def _complaint(report: Mapping[str, Any]) -> str:
+    failures = report["failures"]
+    often = "for the first time" if failures == 1 else f"{failures} times in a row"
     if report["error"]:
-        return f"{report['error']} ({report['failures']} times in a row)"
+        return f"{report['error']} ({often})"
     bad = [
         f"{check['check']} is {check['value']:g} {check['unit']}"
         for check in report["checks"]
         if check["state"] == "fail"
     ]
-    return f"{', '.join(bad)} ({report['failures']} times in a row)"
+    return f"{', '.join(bad)} ({often})"
 
 
 def _failures_before(previous: Mapping[str, Any] | None) -> dict[str, int]:

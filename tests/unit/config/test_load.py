@@ -76,9 +76,32 @@ def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
         assert any(line.startswith(beginning) for line in said), said
 
 
+def test_an_error_in_one_section_hides_and_makes_none_elsewhere(tmp_path: Path) -> None:
+    """A queue and a database that are written are there, whatever is wrong beside or in them."""
+    text = (
+        '[daemon]\nworkrs = 3\n[store]\nurl = "mysql://h/db"\n'
+        '[databases.app]\nurl = "sqlite:///app.db"\npool_size = "many"\n'
+        '[mail]\nhost = "h"\n[queues.fast]\nconcurrency = 0\n'
+        '[jobs.a]\nkind = "probe"\ndatabase = "app"\nqueue = "fast"\n'
+    )
+    said = problems(tmp_path, text)
+    assert len(said) == 5, said
+    for number, beginning in ((2, "workrs"), (4, "url"), (7, "pool_size"), (8, "from"), (11, "concurrency")):
+        assert any(f"config.toml:{number}: " in line and beginning in line for line in said), said
+
+
+def test_a_wrong_database_is_told_beside_a_wrong_parameter(tmp_path: Path) -> None:
+    """Neither hides the other."""
+    said = problems(tmp_path, BASE + '[jobs.a]\nkind = "probe"\ndatabase = "appp"\nlimt = 2\n')
+    assert [line for line in said if "[databases.appp]" in line and "'app'?" in line], said
+    assert len(said) == 2, said
+
+
 @pytest.mark.parametrize(
     ("job", "said"),
     [
+        ('timeout = "0s"', "[jobs.a] timeout: must be more than 0s"),
+        ('timeout = "9999999d"', "[jobs.a] timeout: duration too long"),
         ('schedule = "0 0 31 2 *"', "[jobs.a] schedule: '0 0 31 2 *' is not a cron schedule: bad day-of-month field"),
         ('queue = "fast"', "[jobs.a] queue: there is no [queues.fast]"),
         ('note = "${NOPE}"', "[jobs.a] note: the environment variable NOPE is not set"),
@@ -123,9 +146,9 @@ def test_a_job_written_twice_is_an_error(tmp_path: Path) -> None:
 def test_the_environment_wins_over_dotenv_and_that_over_a_default(tmp_path: Path) -> None:
     """In this order."""
     (tmp_path / ".env").write_text("ONE=dotenv\nTWO=dotenv\n", encoding="utf-8")
-    text = BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\nnote = "${ONE} ${TWO:-x} ${THREE:-default} $$"\n'
+    text = BASE + '[jobs.a]\nkind = "probe"\ndatabase = "app"\nnote = "${ONE} ${TWO:-x} ${THREE:-de$$f$ault} $$"\n'
     config = load(tmp_path, text, ONE="environment")
-    assert config.params["a"]["note"] == "environment dotenv default $"
+    assert config.params["a"]["note"] == "environment dotenv de$f$ault $"
 
 
 def test_secrets_are_referred_to_and_never_stored(tmp_path: Path) -> None:
@@ -284,6 +307,30 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
     )
     assert "hunter2" not in "\n".join(lines)
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("where", ["?host=a,b&port=1", "?host=a&host=b&port=1", "?host=a&port=1,2"])
+def test_hosts_and_ports_that_do_not_match_are_told(tmp_path: Path, where: str) -> None:
+    """The driver would find them at the first connection only."""
+    (line,) = problems(tmp_path, f'[databases.app]\nurl = "postgresql://u:hunter2@/d{where}"\n')
+    assert "config.toml:2: [databases.app] url: " in line
+    assert "one port for each host" in line
+    assert "hunter2" not in line
+
+
+def test_a_variable_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    """Whoever writes the password's variable for a table, or the password's file for the URL's, does not print it."""
+    (tmp_path / "password").write_text("it's \\hunter2\n")
+    said = "\n".join(
+        problems(
+            tmp_path,
+            '[databases.app]\nurl = "sqlite:///app.db"\n[jobs.a]\nkind = "probe"\ndatabase = "${P}"\n'
+            '[databases.b]\nurl_file = "password"\n[jobs.b]\nkind = "probe"\ndatabase = "app"\nlimit = "${P}"\n',
+            P="it's \\hunter2",
+        )
+    )
+    assert "hunter2" not in said
+    assert "there is no [databases.***]" in said
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_duration_is_read_as_written(text: str, seconds: float) -> None:
     assert parse_duration(text).total_seconds() == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "5 minutes ago", "-5m", "5x", 5, None, "99999999999999w"])
+@pytest.mark.parametrize("text", ["", "5", "m", "5 minutes ago", "-5m", "5x", 5, None, "99999999999999w", "100001d"])
 def test_anything_else_is_refused_with_advice(text: object) -> None:
     """The message names the text."""
     with pytest.raises(ValueError, match="duration"):

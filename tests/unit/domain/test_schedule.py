@@ -78,6 +78,10 @@ def test_a_schedule_means_what_people_mean(text: str, expected: str) -> None:
         ("at tomorrow", "at 2027"),
         ("", "5 fields"),
         ("every", "5 fields"),
+        ("every 3000000d", "too seldom"),
+        ("every 9999999 days at 09:00", "too seldom"),
+        ("at 0001-01-01T00:00+14:00", "1900"),
+        ("at 9999-12-31T23:59-12:00", "2999"),
     ],
 )
 def test_an_impossible_schedule_says_why(text: str, said: str) -> None:
