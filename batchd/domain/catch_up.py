@@ -68,6 +68,11 @@ def plan_fires(
     return FirePlan(kept, _missed(rule, next_run_at, kept[0] if kept else None, latest), rule.next_after(now))
 
 
+def owed(rule: Rule, *, next_run_at: datetime, now: datetime) -> MissedRange:
+    """Return all fire times from `next_run_at`, which has come, up to `now`."""
+    return MissedRange(next_run_at, _newest(rule, next_run_at, now, 1)[-1], 1 + rule.count_between(next_run_at, now))
+
+
 def _newest(rule: Rule, first: datetime, now: datetime, limit: int) -> list[datetime]:
     """Return the newest fires from `first` to `now`, at least one (`first` itself is one), at most `limit`."""
     for window in _WINDOWS:

@@ -52,6 +52,7 @@ class Reason(enum.StrEnum):
 
     OVERLAP = "overlap"
     CATCH_UP = "catch_up"
+    SCHEDULE_CHANGED = "schedule_changed"
     START_DEADLINE = "start_deadline"
     JOB_REMOVED = "job_removed"
     REQUESTED = "requested"

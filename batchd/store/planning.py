@@ -7,6 +7,7 @@ the same transaction as the runs, so whatever fails leaves the schedule due and 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from batchd.db.dialect import Copied, Dialect, Topic
 from batchd.db.engine import Database, brief_message
 from batchd.db.types import UtcTimestamp
-from batchd.domain.catch_up import FirePlan, MissedRange, plan_fires
+from batchd.domain.catch_up import FirePlan, MissedRange, owed, plan_fires
 from batchd.domain.job import CatchUp, CatchUpPolicy, JsonObject, Overlap
 from batchd.domain.queue import resolved_key
 from batchd.domain.run import UNFINISHED, CreatedBy, Reason, RunState
@@ -140,6 +141,20 @@ def add_due(database: Database, ids: Sequence[str], now: datetime) -> Planned:
         for row in rows:
             _plan(batch, row)
         return _write(connection, database, batch, len(rows))
+
+
+def give_up_due(connection: Connection, database: Database, ids: Sequence[str], now: datetime) -> None:
+    """Account for what these schedules owe as `missed`, before the same transaction gives them another time."""
+    is_due = schedules.c.next_run_at <= now
+    these = _read().where(database.dialect.is_given(schedules.c.id, "ids"), _plannable(), is_due).with_for_update()
+    rows = connection.execute(these, {"ids": list(ids)}).all()
+    batch = _new_batch(connection, database, rows, now)
+    for row in rows:
+        with contextlib.suppress(*_UNPLANNABLE):  # a row that could not be planned owes nothing
+            missed = owed(parse_schedule(row.schedule, row.timezone), next_run_at=row.next_run_at, now=now)
+            reason = Reason.SCHEDULE_CHANGED.value
+            batch.runs.append(_missed_run(batch, row, missed) | {"reason": reason, "created_by": _BY_SCHEDULE})
+    _write_dropped(connection, database, batch.runs)
 
 
 def reboot_schedule_ids(database: Database) -> tuple[str, ...]:

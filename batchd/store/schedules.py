@@ -19,6 +19,7 @@ from batchd.domain.job import JobDefinition
 from batchd.domain.run import Reason, RunState
 from batchd.domain.schedule import ScheduleError, parse_schedule
 from batchd.store import outbox
+from batchd.store.planning import give_up_due
 from batchd.store.schema import runs, schedules
 
 _LOCK = "reconcile"
@@ -52,8 +53,8 @@ def reconcile(database: Database, definitions: Sequence[JobDefinition], now: dat
     """Bring the rows in line with the config's jobs, all in one transaction under a lock, and say what changed.
 
     `next_run_at` becomes the first fire after `now` for a new job, for one that came back, and where the schedule, the
-    time zone or `enabled` changed, or where somebody emptied it; a fire of the old schedule that was still due is then
-    not planned any more.
+    time zone or `enabled` changed, or where somebody emptied it; fires of the old schedule that were still due become
+    one `missed` row.
     """
     with database.writing() as connection:
         database.dialect.lock_for_transaction(connection, _LOCK)
@@ -63,6 +64,8 @@ def reconcile(database: Database, definitions: Sequence[JobDefinition], now: dat
         stamp = {"updated_at": database.dialect.now()}
         if new_rows:
             connection.execute(schedules.insert().values(created_at=database.dialect.now(), **stamp), new_rows)
+        if found.retimed:
+            give_up_due(connection, database, [job.name for job in found.retimed], now)
         _update(connection, retimed_rows, stamp | {"removed_at": None})
         _update(connection, [_row(job) for job in found.edited], stamp)
         for start in range(0, len(found.removed), _CHUNK):

@@ -52,6 +52,24 @@ def test_only_a_new_time_rule_moves_the_next_run(store: Database) -> None:
     assert row(store).next_run_at == datetime(2026, 5, 1, 13, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("change", [{"schedule": "every 1h"}, {"timezone": "Asia/Tokyo"}, {"enabled": False}])
+def test_what_a_changed_schedule_still_owed_is_accounted_for(store: Database, change: dict[str, Any]) -> None:
+    """One `missed` row with the count and the range, told of; nothing where nothing was due, or the job paused."""
+    reconcile(store, [job(), job("due_later", schedule="@yearly"), job("paused")], START)
+    with store.writing() as connection:
+        connection.execute(schedules.update().where(schedules.c.id == "paused").values(paused_at=START))
+    changed = [job(**change), job("due_later", **change), job("paused", **change)]
+    assert reconcile(store, changed, LATER).changed == 3
+    with store.reading() as connection:
+        found = connection.execute(select(runs)).one()
+        told = connection.execute(select(outbox.c.event, outbox.c.schedule_id)).all()
+    assert (found.schedule_id, found.state, found.reason) == ("nightly", "missed", "schedule_changed")
+    assert (found.scheduled_for, found.scheduled_until, found.fire_count) == (FIRST, LATER.replace(second=0), 30)
+    assert found.kind == "cleanup"
+    assert told == [("run.missed", "nightly")]
+    assert reconcile(store, changed, LATER).unchanged == 3
+
+
 def test_a_removed_job_keeps_its_history(store: Database) -> None:
     """Its queued runs are cancelled and told of; it may come back."""
     reconcile(store, [job(), job("other")], START)
