@@ -116,7 +116,8 @@ class _Door:
         async def enter(request: Request) -> Response:
             endpoint = by_method["GET" if request.method == "HEAD" else request.method]
             if request.method == "HEAD" and endpoint.access is Access.CRON:
-                raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)  # who asks whether it is there must not run it
+                # Who asks whether it is there must not run it.
+                raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(by_method)})
             answer = await guarded(request, endpoint)
             self._desk.counts.requests[endpoint.path, answer.status_code] += 1
             return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(240)
 SECONDS = 30_000
 PHONE = {"width": 390, "height": 800}
+_TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _SQUEEZED = """[...document.querySelectorAll('.name')]
   .filter(each => each.offsetHeight > 3 * each.offsetWidth).map(each => each.textContent)"""
 DESKTOP = {"width": 1280, "height": 900}
 PAGES = ("/", "/jobs", "/jobs/count", "/runs", "/dead-letter", "/queues", "/exports", "/incidents", "/audit")
 ROWS = 60_000
+LONG = "n" * 100
+TURNING = "import time; [(print(n, chr(0x202E), 'turned'), time.sleep(1)) for n in range(60)]"
 rows_table = Table("rows", MetaData(), Column("id", Integer, primary_key=True), Column("word", String, nullable=False))
 
 
@@ -60,6 +64,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "count": {"kind": "count", "schedule": "every day at 03:00", "timezone": "Europe/Berlin"},
         "stumble": {"kind": "count", "to": 40, "stumble_at": 20, "retry": {"max_attempts": 1}},
         "sleep": {"kind": "sleep", "time": "10m"},
+        LONG: {"kind": "fail", "message": "x" * 3000, "retry": {"max_attempts": 1}},
+        "turned": {"kind": "command", "command": [sys.executable, "-uc", TURNING]},
     }
     sections = {
         "store": {"url": f"sqlite:///{folder / 'batchd.db'}"},
@@ -166,6 +172,16 @@ def test_run_now_and_watch_it_to_the_end(page: Page) -> None:
     expect(page.locator("#log li")).to_have_count(62, timeout=SECONDS)  # sixty numbers, begun and ended
     page.get_by_label("Search the log").fill("number")
     assert is_the_same(page)
+
+
+def test_live_lines_hold_nothing_that_turns_text_around(page: Page) -> None:
+    """A line that comes while somebody looks is as safe to read as one that was there before."""
+    run_job(page, "turned")
+    expect(page.locator("#log li").nth(4)).to_be_visible(timeout=SECONDS)
+    lines = page.locator("#log .said").all_text_contents()
+    assert [line for line in lines if "turned" in line]
+    assert not [line for line in lines if "\u202e" in line]
+    page.get_by_role("button", name="Cancel").click()
 
 
 def test_params_that_cannot_be_are_told(page: Page) -> None:
@@ -296,11 +312,18 @@ def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> 
         sign_in(page, site)
         page.goto("/exports")
         page.get_by_role("button", name="Export now").click()
+        run_job(page, LONG)
+        state(page, "failed")
         run_id = run_job(page, "stumble")
         state(page, "failed")
-        for path in (*PAGES, f"/runs/{run_id}"):
+        for path in (*PAGES, f"/jobs/{LONG}", f"/runs/{run_id}"):
+            page.set_viewport_size(DESKTOP)
             page.goto(path)
-            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            wide = page.evaluate(_TOO_WIDE)
+            assert wide <= 0, f"{path} is {wide} px wider than a desk's screen"
+            page.set_viewport_size(PHONE)
+            page.goto(path)
+            wide = page.evaluate(_TOO_WIDE)
             assert wide <= 0, f"{path} is {wide} px wider than a phone"
             if path == "/incidents":
                 expect(page.get_by_role("button", name="Close").first).to_be_visible()

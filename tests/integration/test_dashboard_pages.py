@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -139,6 +139,24 @@ def test_filters_stand_in_the_url_and_pages_follow_each_other(surface: Surface) 
     assert "state=succeeded" in link
     assert surface.get(f"/runs{link}", headers=signed_in).text.count('<td><a href="/runs/') == 10
     assert surface.get("/runs?state=nonsense&before=x&day=never&parent=-1", headers=signed_in).status_code == 200
+
+
+def test_a_day_of_a_jobs_calendar_is_one_of_its_own_zone(surface: Surface) -> None:
+    """Its runs are behind the link, also where the day has long begun or not yet begun elsewhere."""
+    add_schedule(surface.store, "apia", timezone="Pacific/Apia")
+    at = datetime(2026, 11, 26, 20, tzinfo=UTC)
+    add_run(surface.store, "succeeded", schedule_id="apia", created_at=at, started_at=at, finished_at=at)
+    signed_in = surface.sign_in()
+    found = surface.get("/runs?job=apia&day=2026-11-27", headers=signed_in).text
+    assert "1 run matches" in found
+    assert "2026-11-27 in Pacific/Apia" in found
+    assert "0 runs match" in surface.get("/runs?day=2026-11-27", headers=signed_in).text
+
+
+def test_a_filter_is_one_name_to_the_live_events(surface: Surface) -> None:
+    """Whatever was written into the field: no other filter, and no address that is refused."""
+    text = surface.get("/runs?job=a%26event%3Dx%23y", headers=surface.sign_in()).text
+    assert '&amp;job=a%26event%3Dx%23y"' in text
 
 
 def test_what_is_not_there_is_a_page_as_well(surface: Surface) -> None:

@@ -233,7 +233,9 @@ def test_a_cron_caller_waits_for_the_result(api: Surface) -> None:
     _end(api, run_id + 1, "failed", error="no such table")
     failed = api.get("/api/cron/nightly", as_="cron", headers=key)
     assert (failed.status_code, failed.json()["detail"], failed.json()["run_id"]) == (500, "no such table", run_id + 1)
-    assert api.get("/api/cron/nightly", as_="viewer").status_code == 403
+    refused = api.get("/api/cron/nightly", as_="viewer")
+    assert refused.status_code == 403
+    assert "cron_secret" in refused.json()["hint"]
     assert api.get("/api/cron/nightly", headers=api.sign_in()).status_code == 403, "a link must not run a job"
     assert api.get("/api/v1/jobs", as_="cron").status_code == 401, "the secret opens nothing else"
     assert api.get("/api/cron/other", as_="cron").status_code == 404

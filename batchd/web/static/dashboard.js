@@ -87,18 +87,22 @@ function progressed(event) {
   box.querySelector("[data-part=done]").textContent = doneText(event);
   if (event.rate_per_second) box.querySelector("[data-part=pace]").textContent = paceText(event);
   const note = document.querySelector("[data-part=note]");
-  if (oneRun && note && event.note) note.textContent = event.note;
+  if (oneRun && note && event.note) note.textContent = oneLine(event.note);
 }
 
 function doneText({ done, total, percent, note }) {
   const count = number(done) + (total ? ` of ${number(total)} (${Math.floor(percent)} %)` : "");
-  return note ? `${count} ${note}` : count;
+  return note ? `${count} ${oneLine(note)}` : count;
 }
 
 function paceText({ rate_per_second: rate, eta_seconds: eta }) {
   const left = eta === null || eta === undefined ? "" : `, ${span(eta)} left`;
   return ` · ${number(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))}/s${left}`;
 }
+
+// What a job wrote, without the characters that turn text around or hide it: as `batchd.domain.wording.cleaned` has it.
+const clean = (text) => text.replace(/[\r\v\f\x85\u2028\u2029]/g, " ").replace(/[\p{Cf}\p{Cs}]|(?![\n\t])\p{Cc}/gu, "");
+const oneLine = (text) => clean(text).replace(/[\n\t]/g, " ");
 
 const number = (value) => value.toLocaleString("en-US");
 
@@ -183,7 +187,7 @@ function logged(line) {
   time.className = "at";
   time.dateTime = line.at;
   time.textContent = clock(line.at);
-  item.append(time, part("level", line.level), part("said", line.message));
+  item.append(time, part("level", line.level), part("said", clean(line.message)));
   log.append(item);
   while (log.children.length > MOST_LINES) log.firstElementChild.remove();
   if (search.value) filterLine(item, search.value.toLowerCase());
