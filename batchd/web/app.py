@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from batchd.errors import BatchdError
 from batchd.web import endpoints
-from batchd.web.call import Call, Endpoint
+from batchd.web.call import NUL, Call, Endpoint, no_text
 from batchd.web.desk import Desk
 from batchd.web.gate import Gate
 from batchd.web.layers import Headers, HostCheck, SizeLimit, address_of
@@ -167,6 +167,9 @@ class _Door:
                 raise
             principal = NOBODY
         self.gate.check(principal, endpoint, request)
+        odd = next((name for name, value in request.query_params.multi_items() if NUL in value), None)
+        if endpoint.page and odd is not None:
+            raise no_text(odd)
         return await endpoint.handler(Call(request, self._desk, principal, address))
 
     def _told(self, request: Request, endpoint: Endpoint, problem: Problem) -> Response:

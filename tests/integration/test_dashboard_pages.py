@@ -159,6 +159,27 @@ def test_a_filter_is_one_name_to_the_live_events(surface: Surface) -> None:
     assert '&amp;job=a%26event%3Dx%23y"' in text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs?q=%00",
+        "/jobs?after=%00",
+        "/runs?job=%00&day=2026-11-26",
+        "/runs?tag=%00",
+        "/dead-letter?queue=%00",
+        "/audit?job=%00",
+        "/runs/1?log=%00",
+        "/jobs/a%00",
+    ],
+)
+def test_what_no_text_can_hold_is_refused(surface: Surface, path: str) -> None:
+    """PostgreSQL knows no NUL; whoever asks for one is told so, on every page and with every database."""
+    add_run(surface.store, "succeeded")
+    answer = surface.get(path, headers=surface.sign_in())
+    assert answer.status_code == (404 if path.startswith("/jobs/") else 422)
+    assert "To the overview" in answer.text
+
+
 def test_what_is_not_there_is_a_page_as_well(surface: Surface) -> None:
     """A person gets words and a way back; whoever is not signed in gets the form."""
     signed_in = surface.sign_in()
