@@ -220,6 +220,23 @@ def test_dead_letters_are_discarded_together(page: Page) -> None:
     expect(page.locator("#dead")).to_contain_text("Empty")
 
 
+def test_a_dead_letter_comes_while_somebody_looks(page: Page) -> None:
+    """It is listed, can be selected, and is counted in what "all" means; nobody reloads."""
+    page.goto("/dead-letter?job=stumble")
+    expect(page.locator("#live")).to_have_attribute("data-state", "on", timeout=SECONDS)
+    never_reloaded(page)
+    other = page.context.new_page()
+    run_id = run_job(other, "stumble")
+    state(other, "failed")
+    expect(page.get_by_label(f"Run {run_id} of stumble")).to_be_visible(timeout=SECONDS)
+    page.get_by_label("Select page").check()
+    expect(page.get_by_label(f"Run {run_id} of stumble")).to_be_checked()
+    rows = page.locator("#dead tbody tr").count()
+    expect(page.locator("#bulk")).to_contain_text(f"All {rows} that match")
+    expect(page.locator("#count")).to_contain_text("of stumble failed for good")
+    assert is_the_same(page)
+
+
 def test_cancel_pause_and_filter(page: Page) -> None:
     """A run is cancelled, a job and a queue are paused and resumed, and the URL says which runs are listed."""
     run_id = run_job(page, "sleep")

@@ -149,6 +149,7 @@ function replaceRegions(fresh) {
     if (place) place.after(document.importNode(region, true));
   }
   tellAges();
+  offerSelectAll();
 }
 
 function replace(old, fresh) {
@@ -256,13 +257,13 @@ function rough(seconds) {
 }
 
 function offerSelectAll() {
-  const all = document.getElementById("select-all");
-  if (!all) return;
-  all.hidden = document.getElementById("select-all-label").hidden = false;
-  all.addEventListener("change", () => {
-    for (const each of document.querySelectorAll("input[name=run]")) each.checked = all.checked;
-  });
+  for (const id of ["select-all", "select-all-label"]) document.getElementById(id)?.removeAttribute("hidden");
 }
+
+document.addEventListener("change", (event) => {
+  if (event.target.id !== "select-all") return;
+  for (const each of document.querySelectorAll("input[name=run]")) each.checked = event.target.checked;
+});
 
 // A form that was sent must not be sent twice by an impatient finger.
 document.addEventListener("submit", (event) => {
