@@ -99,13 +99,17 @@ class Call:
 
     async def form(self) -> Mapping[str, str]:
         """Return the fields of a form that was posted urlencoded; of fields with one name the last."""
+        return dict(await self.fields(_MOST_FIELDS))
+
+    async def fields(self, most: int) -> list[tuple[str, str]]:
+        """Return the fields in order, those with one name too; a Problem when there are more, or it is no form."""
         try:
-            pairs = parse_qsl((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            pairs = parse_qsl((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=most)
         except ValueError:
             raise Problem(HTTPStatus.BAD_REQUEST, "not_a_form", "the body is not a form") from None
         if any(NUL in name or NUL in value for name, value in pairs):
             raise no_text("a field")
-        return dict(pairs)
+        return pairs
 
     async def store(self, question: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Return what a function of `batchd.store` answers, called with the store in a thread."""

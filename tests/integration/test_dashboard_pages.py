@@ -126,6 +126,23 @@ def test_dead_letters_come_back_or_go_by_the_dozen(surface: Surface) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("action=discard&run=99999999999999999999999", 303),
+        (f"action=discard&run={'9' * 5000}", 303),
+        ("action=discard" + 1100 * "&run=1", 400),
+        ("action=retry&all=yes&job=%00", 422),
+    ],
+)
+def test_a_form_of_dead_letters_that_no_page_of_ours_sends_is_no_error_of_ours(
+    surface: Surface, body: str, status: int
+) -> None:
+    """Numbers that no run has, more fields than there are rows, what is no text."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert surface.post("/dead-letter", content=body, headers={**surface.sign_in(), **form}).status_code == status
+
+
 def test_filters_stand_in_the_url_and_pages_follow_each_other(surface: Surface) -> None:
     """Fifty a page, the rest behind a link that keeps the filter."""
     signed_in = surface.sign_in()
