@@ -264,6 +264,19 @@ def test_cancel_pause_and_filter(page: Page) -> None:
         expect(page.locator("main")).to_contain_text(said)
 
 
+def test_what_no_event_tells_is_seen_all_the_same(page: Page) -> None:
+    """Somebody else pauses a queue; whoever looks at it sees that within seconds, without reloading."""
+    page.goto("/queues")
+    never_reloaded(page)
+    other = page.context.new_page()
+    other.goto("/queues")
+    other.get_by_role("button", name="Pause queue default").click()
+    expect(page.get_by_role("button", name="Resume queue default")).to_be_visible(timeout=SECONDS)
+    other.get_by_role("button", name="Resume queue default").click()
+    expect(page.get_by_role("button", name="Pause queue default")).to_be_visible(timeout=SECONDS)
+    assert is_the_same(page)
+
+
 def test_an_export_is_downloaded_when_its_bar_has_moved(page: Page) -> None:
     """Start it, see its bar, download its file; nobody reloads."""
     page.goto("/exports")

@@ -12,6 +12,7 @@ const oneRun = document.body.dataset.run;
 
 const REFRESH_AFTER = 250;
 const REFRESH_EVERY = 1500;
+const LOOK_EVERY = 10000;
 const LONGEST_WAIT = 15000;
 
 // The connection ----------------------------------------------------------------------------------------------------
@@ -278,7 +279,13 @@ addEventListener("pageshow", () => {
 offerSelectAll();
 tellAges();
 setInterval(tellAges, 5000);
-if (address && live) connect();
+if (address && live) {
+  connect();
+  // Some things happen without an event: an incident opens behind its run's end, a queue is paused, a daemon falls silent.
+  const look = () => document.hidden || isOver || refreshSoon();
+  setInterval(look, LOOK_EVERY);
+  document.addEventListener("visibilitychange", look);
+}
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (event) => {
   if (event.persisted && address) connect();
