@@ -21,7 +21,10 @@ def plain_values(result: Mapping[str, object]) -> list[tuple[str, object]]:
 
 
 def nested_parts(result: Mapping[str, object]) -> list[Part]:
-    """Return the lists as tables: of objects with a column for each key, of anything else with one."""
+    """Return the lists as tables: of objects with a column for each key, of anything else with one.
+
+    What a query answered is one table, with the query's columns and its values as they are.
+    """
     return list(_parts("", result))
 
 
@@ -34,7 +37,9 @@ def _plain(path: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def _parts(path: str, value: object) -> Iterator[Part]:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and _is_answer(value):
+        yield Part(path, tuple(map(str, value["columns"])), [tuple(row) for row in value["rows"]])
+    elif isinstance(value, dict):
         for key, inner in value.items():
             yield from _parts(f"{path}.{key}".lstrip("."), inner)
     elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
@@ -42,6 +47,14 @@ def _parts(path: str, value: object) -> Iterator[Part]:
         yield Part(path, headers, [tuple(_grouped(row.get(key)) for key in headers) for row in value])
     elif isinstance(value, list) and value:
         yield Part(path, ("value",), [(_grouped(inner),) for inner in value])
+
+
+def _is_answer(value: Mapping[str, object]) -> bool:
+    """Whether it is what a query answered: the names of its columns, and rows with a value for each of them."""
+    columns, rows = value.get("columns"), value.get("rows")
+    if not isinstance(columns, list) or not isinstance(rows, list) or not columns:
+        return False
+    return all(isinstance(row, list) and len(row) == len(columns) for row in rows)
 
 
 def _grouped(value: object) -> object:

@@ -124,6 +124,11 @@ class RunRequest:
         return {key: value for key, value in given.items() if value is not None}
 
 
+def require_storable(params: Mapping[str, object]) -> None:
+    """Raise EnqueueRefused when the params hold what no store can: NUL, half a character, what is not JSON."""
+    _json_object(params, "params")
+
+
 def _text(value: object, what: str, longest: int | None = None) -> str:
     if not isinstance(value, str) or not value or "\x00" in value:
         raise EnqueueRefused(f"{what} must be a text that is not empty, and is {value!r}")

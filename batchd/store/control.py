@@ -17,6 +17,7 @@ from batchd.db.engine import Database
 from batchd.domain.job import JsonValue, Overlap
 from batchd.domain.queue import resolved_key
 from batchd.domain.run import EXTERNAL_KIND, RETRYABLE_BY_HAND, CreatedBy, Reason, RunState
+from batchd.domain.run_request import require_storable
 from batchd.errors import UsageError
 from batchd.store import audit, outbox
 from batchd.store.audit import Actor
@@ -91,6 +92,8 @@ def trigger_in(
         raise NotPossible(
             f"job {job!r} runs elsewhere and is only reported to batchd", hint="start its script, where it is"
         )
+    if overrides:
+        require_storable(overrides)
     now = database.dialect.now()
     params = {**row["params"], **overrides}
     alone = row["overlap"] != Overlap.ALLOW.value

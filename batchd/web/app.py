@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from batchd.errors import BatchdError
 from batchd.web import endpoints
-from batchd.web.call import Call, Endpoint
+from batchd.web.call import NUL, Call, Endpoint, no_text
 from batchd.web.desk import Desk
 from batchd.web.gate import Gate
 from batchd.web.layers import Headers, HostCheck, SizeLimit, address_of
@@ -116,7 +116,8 @@ class _Door:
         async def enter(request: Request) -> Response:
             endpoint = by_method["GET" if request.method == "HEAD" else request.method]
             if request.method == "HEAD" and endpoint.access is Access.CRON:
-                raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)  # who asks whether it is there must not run it
+                # Who asks whether it is there must not run it.
+                raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(by_method)})
             answer = await guarded(request, endpoint)
             self._desk.counts.requests[endpoint.path, answer.status_code] += 1
             return answer
@@ -166,6 +167,9 @@ class _Door:
                 raise
             principal = NOBODY
         self.gate.check(principal, endpoint, request)
+        odd = next((name for name, value in request.query_params.multi_items() if NUL in value), None)
+        if endpoint.page and odd is not None:
+            raise no_text(odd)
         return await endpoint.handler(Call(request, self._desk, principal, address))
 
     def _told(self, request: Request, endpoint: Endpoint, problem: Problem) -> Response:

@@ -18,11 +18,12 @@ from batchd.domain.jsonable import jsonable
 from batchd.store.audit import Actor
 from batchd.web.desk import Desk
 from batchd.web.principal import Access, Principal
-from batchd.web.problems import Problem, invalid
+from batchd.web.problems import Problem, invalid, not_found
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
+NUL = "\0"
 _MOST_FIELDS = 200
 _MOST_DIGITS = 19
 """Of a number of 64 bits."""
@@ -43,20 +44,25 @@ class Call:
         return Actor(self.principal.name, self.principal.via.value, self.address)
 
     def path(self, name: str) -> str:
-        """Return a part of the path, `{name}` in the route."""
-        return str(self.request.path_params[name])
+        """Return a part of the path, `{name}` in the route; a Problem 404 when it is no text that a store can hold."""
+        text = str(self.request.path_params[name])
+        if NUL in text:
+            raise not_found(f"there is no {name.replace('_id', '')} {text[:40]!r}")
+        return text
 
     def number(self, name: str, largest: int = 2**63 - 1) -> int:
         """Return a part of the path that is a number; a Problem 404 when it is none."""
         text = self.path(name)
         if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or not 0 < int(text) <= largest:
-            raise Problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no {name.replace('_id', '')} {text[:40]!r}")
+            raise not_found(f"there is no {name.replace('_id', '')} {text[:40]!r}")
         return int(text)
 
     def query(self, model: type[M]) -> M:
         """Return the query as the model; names that it does not know and wrong values are a Problem 422."""
         given: dict[str, Any] = {}
         for name, value in self.request.query_params.multi_items():
+            if NUL in value:
+                raise no_text(name)
             is_list = name in model.model_fields and "list" in repr(model.model_fields[name].annotation)
             if is_list:
                 given.setdefault(name, []).append(value)
@@ -83,16 +89,27 @@ class Call:
         return _validated(model, document)
 
     def aware(self, moment: datetime | None) -> datetime | None:
-        """Return the moment of a query; without a time zone it is UTC."""
-        return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        """Return the moment of a query; without a time zone it is UTC. A Problem 422 when UTC has no such moment."""
+        if moment is None or moment.tzinfo is None:
+            return moment if moment is None else moment.replace(tzinfo=UTC)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise invalid(f"{moment.isoformat()} is beyond the years 1 to 9999") from None
 
     async def form(self) -> Mapping[str, str]:
         """Return the fields of a form that was posted urlencoded; of fields with one name the last."""
+        return dict(await self.fields(_MOST_FIELDS))
+
+    async def fields(self, most: int) -> list[tuple[str, str]]:
+        """Return the fields in order, those with one name too; a Problem when there are more, or it is no form."""
         try:
-            pairs = parse_qsl((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            pairs = parse_qsl((await self.request.body()).decode(), keep_blank_values=True, max_num_fields=most)
         except ValueError:
             raise Problem(HTTPStatus.BAD_REQUEST, "not_a_form", "the body is not a form") from None
-        return dict(pairs)
+        if any(NUL in name or NUL in value for name, value in pairs):
+            raise no_text("a field")
+        return pairs
 
     async def store(self, question: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Return what a function of `batchd.store` answers, called with the store in a thread."""
@@ -140,6 +157,11 @@ class Endpoint:
     stream: bool = False
     document: Document | None = None
     largest_body: int | None = None
+
+
+def no_text(name: str) -> Problem:
+    """Return the problem of a value with NUL, which PostgreSQL stores in no text and compares with none."""
+    return invalid(f"{name[:40]!r} holds the character NUL")
 
 
 def _validated(model: type[M], given: object) -> M:

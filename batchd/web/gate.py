@@ -21,6 +21,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SCHEME = "bearer"
 _REMEMBERED_SECONDS = 2.0
 _MOST_REMEMBERED = 1_000
+_NEEDED = {Access.CRON: "it needs the cron_secret of [http], or an operator's token, in the header Authorization"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class Gate:
             HTTPStatus.FORBIDDEN,
             "forbidden",
             f"{principal.name} may not do this",
-            hint=f"it needs a token of the role {access.value}",
+            hint=_NEEDED.get(access, f"it needs a token of the role {access.value}"),
         )
 
     def _check_origin(self, request: Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(240)
 SECONDS = 30_000
 PHONE = {"width": 390, "height": 800}
+_TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _SQUEEZED = """[...document.querySelectorAll('.name')]
   .filter(each => each.offsetHeight > 3 * each.offsetWidth).map(each => each.textContent)"""
 DESKTOP = {"width": 1280, "height": 900}
 PAGES = ("/", "/jobs", "/jobs/count", "/runs", "/dead-letter", "/queues", "/exports", "/incidents", "/audit")
 ROWS = 60_000
+LONG = "n" * 100
+TURNING = "import time; [(print(n, chr(0x202E), 'turned'), time.sleep(1)) for n in range(60)]"
 rows_table = Table("rows", MetaData(), Column("id", Integer, primary_key=True), Column("word", String, nullable=False))
 
 
@@ -60,6 +64,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "count": {"kind": "count", "schedule": "every day at 03:00", "timezone": "Europe/Berlin"},
         "stumble": {"kind": "count", "to": 40, "stumble_at": 20, "retry": {"max_attempts": 1}},
         "sleep": {"kind": "sleep", "time": "10m"},
+        LONG: {"kind": "fail", "message": "x" * 3000, "retry": {"max_attempts": 1}},
+        "turned": {"kind": "command", "command": [sys.executable, "-uc", TURNING]},
     }
     sections = {
         "store": {"url": f"sqlite:///{folder / 'batchd.db'}"},
@@ -168,6 +174,16 @@ def test_run_now_and_watch_it_to_the_end(page: Page) -> None:
     assert is_the_same(page)
 
 
+def test_live_lines_hold_nothing_that_turns_text_around(page: Page) -> None:
+    """A line that comes while somebody looks is as safe to read as one that was there before."""
+    run_job(page, "turned")
+    expect(page.locator("#log li").nth(4)).to_be_visible(timeout=SECONDS)
+    lines = page.locator("#log .said").all_text_contents()
+    assert [line for line in lines if "turned" in line]
+    assert not [line for line in lines if "\u202e" in line]
+    page.get_by_role("button", name="Cancel").click()
+
+
 def test_params_that_cannot_be_are_told(page: Page) -> None:
     """The form comes back with what was written, and the reason."""
     page.goto("/jobs/count")
@@ -204,6 +220,23 @@ def test_dead_letters_are_discarded_together(page: Page) -> None:
     expect(page.locator("#dead")).to_contain_text("Empty")
 
 
+def test_a_dead_letter_comes_while_somebody_looks(page: Page) -> None:
+    """It is listed, can be selected, and is counted in what "all" means; nobody reloads."""
+    page.goto("/dead-letter?job=stumble")
+    expect(page.locator("#live")).to_have_attribute("data-state", "on", timeout=SECONDS)
+    never_reloaded(page)
+    other = page.context.new_page()
+    run_id = run_job(other, "stumble")
+    state(other, "failed")
+    expect(page.get_by_label(f"Run {run_id} of stumble")).to_be_visible(timeout=SECONDS)
+    page.get_by_label("Select page").check()
+    expect(page.get_by_label(f"Run {run_id} of stumble")).to_be_checked()
+    rows = page.locator("#dead tbody tr").count()
+    expect(page.locator("#bulk")).to_contain_text(f"All {rows} that match")
+    expect(page.locator("#count")).to_contain_text("of stumble failed for good")
+    assert is_the_same(page)
+
+
 def test_cancel_pause_and_filter(page: Page) -> None:
     """A run is cancelled, a job and a queue are paused and resumed, and the URL says which runs are listed."""
     run_id = run_job(page, "sleep")
@@ -229,6 +262,19 @@ def test_cancel_pause_and_filter(page: Page) -> None:
     page.goto("/audit")
     for said in ("cancel", "pause", "resume"):
         expect(page.locator("main")).to_contain_text(said)
+
+
+def test_what_no_event_tells_is_seen_all_the_same(page: Page) -> None:
+    """Somebody else pauses a queue; whoever looks at it sees that within seconds, without reloading."""
+    page.goto("/queues")
+    never_reloaded(page)
+    other = page.context.new_page()
+    other.goto("/queues")
+    other.get_by_role("button", name="Pause queue default").click()
+    expect(page.get_by_role("button", name="Resume queue default")).to_be_visible(timeout=SECONDS)
+    other.get_by_role("button", name="Resume queue default").click()
+    expect(page.get_by_role("button", name="Pause queue default")).to_be_visible(timeout=SECONDS)
+    assert is_the_same(page)
 
 
 def test_an_export_is_downloaded_when_its_bar_has_moved(page: Page) -> None:
@@ -296,11 +342,18 @@ def test_pages_fit_a_phone_and_a_screen_reader(browser: Browser, site: Site) -> 
         sign_in(page, site)
         page.goto("/exports")
         page.get_by_role("button", name="Export now").click()
+        run_job(page, LONG)
+        state(page, "failed")
         run_id = run_job(page, "stumble")
         state(page, "failed")
-        for path in (*PAGES, f"/runs/{run_id}"):
+        for path in (*PAGES, f"/jobs/{LONG}", f"/runs/{run_id}"):
+            page.set_viewport_size(DESKTOP)
             page.goto(path)
-            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            wide = page.evaluate(_TOO_WIDE)
+            assert wide <= 0, f"{path} is {wide} px wider than a desk's screen"
+            page.set_viewport_size(PHONE)
+            page.goto(path)
+            wide = page.evaluate(_TOO_WIDE)
             assert wide <= 0, f"{path} is {wide} px wider than a phone"
             if path == "/incidents":
                 expect(page.get_by_role("button", name="Close").first).to_be_visible()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -126,6 +126,23 @@ def test_dead_letters_come_back_or_go_by_the_dozen(surface: Surface) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("action=discard&run=99999999999999999999999", 303),
+        (f"action=discard&run={'9' * 5000}", 303),
+        ("action=discard" + 1100 * "&run=1", 400),
+        ("action=retry&all=yes&job=%00", 422),
+    ],
+)
+def test_a_form_of_dead_letters_that_no_page_of_ours_sends_is_no_error_of_ours(
+    surface: Surface, body: str, status: int
+) -> None:
+    """Numbers that no run has, more fields than there are rows, what is no text."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert surface.post("/dead-letter", content=body, headers={**surface.sign_in(), **form}).status_code == status
+
+
 def test_filters_stand_in_the_url_and_pages_follow_each_other(surface: Surface) -> None:
     """Fifty a page, the rest behind a link that keeps the filter."""
     signed_in = surface.sign_in()
@@ -139,6 +156,45 @@ def test_filters_stand_in_the_url_and_pages_follow_each_other(surface: Surface) 
     assert "state=succeeded" in link
     assert surface.get(f"/runs{link}", headers=signed_in).text.count('<td><a href="/runs/') == 10
     assert surface.get("/runs?state=nonsense&before=x&day=never&parent=-1", headers=signed_in).status_code == 200
+
+
+def test_a_day_of_a_jobs_calendar_is_one_of_its_own_zone(surface: Surface) -> None:
+    """Its runs are behind the link, also where the day has long begun or not yet begun elsewhere."""
+    add_schedule(surface.store, "apia", timezone="Pacific/Apia")
+    at = datetime(2026, 11, 26, 20, tzinfo=UTC)
+    add_run(surface.store, "succeeded", schedule_id="apia", created_at=at, started_at=at, finished_at=at)
+    signed_in = surface.sign_in()
+    found = surface.get("/runs?job=apia&day=2026-11-27", headers=signed_in).text
+    assert "1 run matches" in found
+    assert "2026-11-27 in Pacific/Apia" in found
+    assert "0 runs match" in surface.get("/runs?day=2026-11-27", headers=signed_in).text
+
+
+def test_a_filter_is_one_name_to_the_live_events(surface: Surface) -> None:
+    """Whatever was written into the field: no other filter, and no address that is refused."""
+    text = surface.get("/runs?job=a%26event%3Dx%23y", headers=surface.sign_in()).text
+    assert '&amp;job=a%26event%3Dx%23y"' in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs?q=%00",
+        "/jobs?after=%00",
+        "/runs?job=%00&day=2026-11-26",
+        "/runs?tag=%00",
+        "/dead-letter?queue=%00",
+        "/audit?job=%00",
+        "/runs/1?log=%00",
+        "/jobs/a%00",
+    ],
+)
+def test_what_no_text_can_hold_is_refused(surface: Surface, path: str) -> None:
+    """PostgreSQL knows no NUL; whoever asks for one is told so, on every page and with every database."""
+    add_run(surface.store, "succeeded")
+    answer = surface.get(path, headers=surface.sign_in())
+    assert answer.status_code == (404 if path.startswith("/jobs/") else 422)
+    assert "To the overview" in answer.text
 
 
 def test_what_is_not_there_is_a_page_as_well(surface: Surface) -> None:

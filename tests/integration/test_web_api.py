@@ -220,6 +220,23 @@ def test_a_finished_run_is_neither_cancelled_nor_retried(api: Surface) -> None:
         assert answer.json()["hint"]
 
 
+@pytest.mark.parametrize("query", ["job=%00", "queue=a%00b", "tag=%00", "since=9999-12-31T23:59:59-12:00"])
+def test_a_filter_that_no_database_understands_is_refused(api: Surface, query: str) -> None:
+    """NUL, and a moment that UTC has not: told, and no error of the server."""
+    answer = api.get(f"/api/v1/runs?{query}", as_="viewer")
+    assert answer.status_code == 422
+    _check(answer, "get", "/api/v1/runs")
+
+
+def test_a_name_that_no_database_understands_is_nobodys(api: Surface) -> None:
+    """In a path NUL is as unknown as any other name."""
+    assert api.get("/api/v1/jobs/a%00b", as_="viewer").status_code == 404
+    for path in ("/api/v1/jobs/a%00b/pause", "/api/v1/jobs/a%00b/trigger", "/api/v1/queues/a%00b/pause"):
+        assert api.post(path, as_="operator", json={}).status_code == 404
+    odd = {"params": {"dry_run": {"a": "\0"}}}
+    assert api.post("/api/v1/jobs/nightly/trigger", as_="operator", json=odd).status_code == 422
+
+
 def test_a_cron_caller_waits_for_the_result(api: Surface) -> None:
     """200 with the result, 500 for a failure; 202 when the wait is over; by GET as by POST, with the secret alone."""
     run_id = api.post("/api/cron/nightly", as_="cron", headers={"Prefer": "wait=0"}).json()["run_id"]
@@ -233,7 +250,9 @@ def test_a_cron_caller_waits_for_the_result(api: Surface) -> None:
     _end(api, run_id + 1, "failed", error="no such table")
     failed = api.get("/api/cron/nightly", as_="cron", headers=key)
     assert (failed.status_code, failed.json()["detail"], failed.json()["run_id"]) == (500, "no such table", run_id + 1)
-    assert api.get("/api/cron/nightly", as_="viewer").status_code == 403
+    refused = api.get("/api/cron/nightly", as_="viewer")
+    assert refused.status_code == 403
+    assert "cron_secret" in refused.json()["hint"]
     assert api.get("/api/cron/nightly", headers=api.sign_in()).status_code == 403, "a link must not run a job"
     assert api.get("/api/v1/jobs", as_="cron").status_code == 401, "the secret opens nothing else"
     assert api.get("/api/cron/other", as_="cron").status_code == 404

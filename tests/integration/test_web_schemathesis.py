@@ -6,6 +6,7 @@ it names and of the shape that it says. Streams are let go at once here, for an 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from schemathesis import GenerationMode
 
 from batchd.domain.exporting import ExportJob, ExportSettings, ExportSource
 from batchd.web import openapi
+from tests.support.postgres import fresh_database
 from tests.support.store_rows import add_log_line, add_run, add_schedule, add_worker
 from tests.support.web import Surface
 
@@ -31,17 +33,21 @@ _EXAMPLES = int(os.environ.get("BATCHD_TEST_API_EXAMPLES", "3"))
 """Requests for each operation, right ones and wrong ones; `make stress` sends many."""
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surface]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surface]:
     """A surface with something of everything; the requests may change it as they like."""
     from batchd.store.migrate import migrate  # noqa: PLC0415
     from tests.support.databases import open_database  # noqa: PLC0415
     from tests.support.web import opened_surface  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("api")
-    store = open_database(f"sqlite:///{folder}/batchd.db")
-    migrate(store)
-    with opened_surface(store) as surface:
+    with contextlib.ExitStack() as stack:
+        url = f"sqlite:///{folder}/batchd.db"
+        if request.param == "postgresql":
+            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_server")))
+        store = stack.enter_context(contextlib.closing(open_database(url)))
+        migrate(store)
+        surface = stack.enter_context(opened_surface(store))
         surface.desk.exports = _exports(folder)
         add_schedule(store)
         add_schedule(store, "users", kind="csv_export")
@@ -50,7 +56,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surface]:
             add_log_line(store, add_run(store, state), "said")
         surface.desk.live.hub.close()
         yield surface
-    store.close()
 
 
 def _exports(folder: Path) -> ExportSettings:

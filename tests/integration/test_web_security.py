@@ -128,7 +128,8 @@ def test_what_could_be_understood_in_two_ways_is_refused(site: Surface) -> None:
 
 def test_asking_whether_a_job_is_there_does_not_run_it(site: Surface) -> None:
     """HEAD is what monitors and links are checked with."""
-    assert site.request("HEAD", "/api/cron/nightly", as_="cron").status_code == 405
+    refused = site.request("HEAD", "/api/cron/nightly", as_="cron")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
     assert site.get("/api/v1/runs", as_="viewer").json()["runs"] == []
 
 

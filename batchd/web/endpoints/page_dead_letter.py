@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from functools import partial
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -20,6 +22,7 @@ from batchd.web.principal import Access
 DEAD = frozenset({RunState.FAILED, RunState.QUARANTINED})
 _MOST_NAMES = 500
 _MOST_SELECTED = 500
+_ID = re.compile(r"[0-9]{1,18}")
 
 
 async def show_dead_letter(call: Call) -> Response:
@@ -29,11 +32,13 @@ async def show_dead_letter(call: Call) -> Response:
 
 async def act(call: Call) -> Response:
     """Retry or discard the selected runs, or all that match."""
-    fields = parse_qs((await call.request.body()).decode(errors="replace"), max_num_fields=2 * _MOST_SELECTED)
+    fields: dict[str, list[str]] = defaultdict(list)
+    for name, value in await call.fields(2 * _MOST_SELECTED):
+        fields[name].append(value)
     action = fields.get("action", [""])[-1]
     job, queue = (fields.get(name, [""])[-1] or None for name in ("job", "queue"))
     states = frozenset(state for state in DEAD if state.value in fields.get("state", [])) or DEAD
-    chosen = [int(text) for text in fields.get("run", [])[:_MOST_SELECTED] if text.isascii() and text.isdigit()]
+    chosen = [int(text) for text in fields.get("run", [])[:_MOST_SELECTED] if _ID.fullmatch(text)]
     selections = (
         [Selection(states, job=job, queue=queue)]
         if fields.get("all") == ["yes"]

@@ -17,6 +17,7 @@ from batchd.domain.run import DISCARDABLE, EXTERNAL_KIND, RETRYABLE_BY_HAND, UNF
 from batchd.errors import BatchdError
 from batchd.store import bulk, control, queries
 from batchd.store.control import Cancelled
+from batchd.store.job_lists import find_job
 from batchd.store.run_lists import ListFilter, count_runs, run_page, with_ids
 from batchd.store.run_pages import run_page_detail
 from batchd.web.call import Call, Endpoint
@@ -42,7 +43,8 @@ _MOST_NAMES = 500
 async def show_runs(call: Call) -> Response:
     """Show a page of the runs that the filters in the URL let through, newest first."""
     asked = call.request.query_params
-    wanted, kept = filter_of(asked, call.desk.jobs.timezone, call.desk.clock.now())
+    zone = await _zone_of_days(call, asked)
+    wanted, kept = filter_of(asked, zone, call.desk.clock.now())
     wanted = await call.store(with_ids, wanted)
     found = await call.store(run_page, wanted)
     known = await call.store(queries.job_names)
@@ -56,13 +58,20 @@ async def show_runs(call: Call) -> Response:
         period=asked.get("period", ""),
         periods=[(value, named[0]) for value, named in PERIODS.items()],
         day=asked.get("day", ""),
+        day_zone=zone,
         states=[state.value for state in RunState],
         job_names=known[:_MOST_NAMES],
         is_filtered=bool(kept),
         is_first=wanted.before_id is None,
-        event_filter=f"&job={wanted.job}" if wanted.job else "",
+        event_filter=f"&{urlencode({'job': wanted.job})}" if wanted.job else "",
         **links(kept, wanted, found.next_before),
     )
+
+
+async def _zone_of_days(call: Call, asked: QueryParams) -> str:
+    """Return the zone whose day the URL means: a job's own, in which its calendar has it, else that of the pages."""
+    job = await call.store(find_job, asked["job"]) if asked.get("day") and asked.get("job") else None
+    return call.desk.jobs.timezone if job is None else job.timezone
 
 
 async def show_run(call: Call) -> Response:

@@ -12,6 +12,7 @@ const oneRun = document.body.dataset.run;
 
 const REFRESH_AFTER = 250;
 const REFRESH_EVERY = 1500;
+const LOOK_EVERY = 10000;
 const LONGEST_WAIT = 15000;
 
 // The connection ----------------------------------------------------------------------------------------------------
@@ -87,18 +88,22 @@ function progressed(event) {
   box.querySelector("[data-part=done]").textContent = doneText(event);
   if (event.rate_per_second) box.querySelector("[data-part=pace]").textContent = paceText(event);
   const note = document.querySelector("[data-part=note]");
-  if (oneRun && note && event.note) note.textContent = event.note;
+  if (oneRun && note && event.note) note.textContent = oneLine(event.note);
 }
 
 function doneText({ done, total, percent, note }) {
   const count = number(done) + (total ? ` of ${number(total)} (${Math.floor(percent)} %)` : "");
-  return note ? `${count} ${note}` : count;
+  return note ? `${count} ${oneLine(note)}` : count;
 }
 
 function paceText({ rate_per_second: rate, eta_seconds: eta }) {
   const left = eta === null || eta === undefined ? "" : `, ${span(eta)} left`;
   return ` · ${number(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))}/s${left}`;
 }
+
+// What a job wrote, without the characters that turn text around or hide it: as `batchd.domain.wording.cleaned` has it.
+const clean = (text) => text.replace(/[\r\v\f\x85\u2028\u2029]/g, " ").replace(/[\p{Cf}\p{Cs}]|(?![\n\t])\p{Cc}/gu, "");
+const oneLine = (text) => clean(text).replace(/[\n\t]/g, " ");
 
 const number = (value) => value.toLocaleString("en-US");
 
@@ -145,6 +150,7 @@ function replaceRegions(fresh) {
     if (place) place.after(document.importNode(region, true));
   }
   tellAges();
+  offerSelectAll();
 }
 
 function replace(old, fresh) {
@@ -183,7 +189,7 @@ function logged(line) {
   time.className = "at";
   time.dateTime = line.at;
   time.textContent = clock(line.at);
-  item.append(time, part("level", line.level), part("said", line.message));
+  item.append(time, part("level", line.level), part("said", clean(line.message)));
   log.append(item);
   while (log.children.length > MOST_LINES) log.firstElementChild.remove();
   if (search.value) filterLine(item, search.value.toLowerCase());
@@ -252,13 +258,13 @@ function rough(seconds) {
 }
 
 function offerSelectAll() {
-  const all = document.getElementById("select-all");
-  if (!all) return;
-  all.hidden = document.getElementById("select-all-label").hidden = false;
-  all.addEventListener("change", () => {
-    for (const each of document.querySelectorAll("input[name=run]")) each.checked = all.checked;
-  });
+  for (const id of ["select-all", "select-all-label"]) document.getElementById(id)?.removeAttribute("hidden");
 }
+
+document.addEventListener("change", (event) => {
+  if (event.target.id !== "select-all") return;
+  for (const each of document.querySelectorAll("input[name=run]")) each.checked = event.target.checked;
+});
 
 // A form that was sent must not be sent twice by an impatient finger.
 document.addEventListener("submit", (event) => {
@@ -273,7 +279,13 @@ addEventListener("pageshow", () => {
 offerSelectAll();
 tellAges();
 setInterval(tellAges, 5000);
-if (address && live) connect();
+if (address && live) {
+  connect();
+  // Some things happen without an event: an incident opens behind its run's end, a queue is paused, a daemon falls silent.
+  const look = () => document.hidden || isOver || refreshSoon();
+  setInterval(look, LOOK_EVERY);
+  document.addEventListener("visibilitychange", look);
+}
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (event) => {
   if (event.persisted && address) connect();

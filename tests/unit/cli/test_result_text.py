@@ -35,6 +35,15 @@ def test_lists_become_tables() -> None:
     assert (tables.name, tables.rows) == ("tables", [("a",), ("b",)])
 
 
+def test_what_a_query_answered_is_one_table() -> None:
+    """With its columns; numbers are as they are, since they may be keys."""
+    (answer,) = nested_parts({"last": {"columns": ["id", "at"], "rows": [[12345, None], [2, "x"]], "row_count": 2}})
+    assert (answer.name, answer.headers) == ("last", ("id", "at"))
+    assert answer.rows == [(12345, None), (2, "x")]
+    (columns,) = nested_parts({"columns": ["id"], "rows": 5})
+    assert (columns.name, columns.rows) == ("columns", [("id",)])
+
+
 def test_a_result_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     """No Python and no JSON in it."""
     print_result(RESULT)
