@@ -9,19 +9,20 @@ from __future__ import annotations
 import gc
 import sys
 
+from batchd.errors import ExitCode
 from batchd.lean_structlog import import_structlog
-from batchd.signals import leave_to_parent
+from batchd.signals import leave, leave_to_parent
 
 
-def main() -> int:
-    """Serve until the daemon says so or ends; return the exit code."""
+def main() -> None:
+    """Serve until the daemon says so or ends; end the process then, also while a thread still waits for the store."""
     leave_to_parent()
     gc.disable()  # nothing of what imports make is garbage; the server enables it
     import_structlog()
     from batchd.surface import succeed  # noqa: PLC0415 (after structlog)
 
-    return succeed(sys.argv[1:])
+    leave(ExitCode(succeed(sys.argv[1:])))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -57,6 +57,7 @@ def set_sessions(engine: Engine, settings: DatabaseSettings) -> None:
         "timezone": "UTC",
         "datestyle": "ISO",  # psycopg reads no other; the order of day and month in literals stays
         "intervalstyle": "postgres",
+        "extra_float_digits": "1",  # the server's own default: a float that travels as text comes back as it was
         "statement_timeout": str(milliseconds(settings.statement_timeout)),
         "lock_timeout": str(milliseconds(settings.lock_timeout)),
     }

@@ -220,7 +220,7 @@ class ChunkedDelete:
         self._database.dialect.set_for_transaction(
             connection,
             lock_timeout=self._request.lock_timeout,
-            statement_timeout=self._request.target * _LONGEST_GUESS if window.is_guess else None,
+            statement_timeout=self._longest_guess() if window.is_guess else None,
             waits_for_disk=archive is not None,
         )
         statement = delete(plan.table).where(doomed)
@@ -238,6 +238,11 @@ class ChunkedDelete:
         self._context.save_checkpoint(connection, self._database, self._state(plan, after))
         archive.append(member, tally.archive_end)
         return after
+
+    def _longest_guess(self) -> timedelta:
+        longest = self._request.target * _LONGEST_GUESS
+        limit = self._database.settings.statement_timeout
+        return longest if limit is None else min(longest, limit)
 
     def _after_lock(self, plan: DeletePlan, tries: int, error: Exception) -> None:
         if tries >= _LOCK_TRIES:

@@ -56,7 +56,7 @@ def create_app(desk: Desk) -> Starlette:
         ],
         exception_handlers={HTTPException: _not_routed},
     )
-    app.router.default = _Rest(desk, door)
+    app.router.default = _Rest(door)
     app.state.desk = desk
     app.state.gate = door.gate
     app.state.scrapes = Scrapes()
@@ -83,8 +83,7 @@ def _routes(found: Iterable[Endpoint], door: _Door) -> list[BaseRoute]:
 class _Rest:
     """Every route there is, and 404 where there is none; made in another thread when the first is asked for."""
 
-    def __init__(self, desk: Desk, door: _Door) -> None:
-        self._desk = desk
+    def __init__(self, door: _Door) -> None:
         self._door = door
         self._lock = asyncio.Lock()
         self._router: Router | None = None
@@ -92,7 +91,8 @@ class _Rest:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._lock:
             if self._router is None:
-                self._router = await self._desk.in_thread(self._all)
+                # Not in one of the desk's threads, which may all be waiting for a store that hangs.
+                self._router = await asyncio.to_thread(self._all)
         await self._router(scope, receive, send)
 
     def _all(self) -> Router:

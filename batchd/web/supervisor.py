@@ -105,9 +105,14 @@ class Supervisor:
         self._pause = _FIRST_PAUSE
 
     def make_ready(self) -> None:
-        """Build the server that `start` forks; takes a quarter of a second."""
+        """Build the server that `start` forks; takes a quarter of a second. One that cannot be built is tried again."""
         ends = self._new_ends()
-        self._built = ends, self._build(ends)
+        try:
+            self._built = ends, self._build(ends)
+        except Exception as error:  # noqa: BLE001 (whatever it is, a broken library perhaps: the jobs run without it)
+            ends.control.close()
+            ends.questions.close()
+            self._not_started(error)
 
     def start(self) -> None:
         """Fork the server, unless it was started apart; main thread only, while no other does more than wait."""
@@ -248,7 +253,7 @@ class Supervisor:
         self._wait_longer()
         log.error("http.died", status=status, failures=self._failures, again_in_s=self._pause.total_seconds())
 
-    def _not_started(self, error: OSError) -> None:
+    def _not_started(self, error: Exception) -> None:
         self._wait_longer()
         again = self._pause.total_seconds()
         log.error("http.not_started", reason=str(error), failures=self._failures, again_in_s=again)

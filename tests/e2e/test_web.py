@@ -20,6 +20,7 @@ from typing import Any
 import httpx2
 
 from batchd.errors import ExitCode
+from batchd.web.server import _LAST_RESORT_SECONDS
 from tests.e2e.conftest import Urls
 from tests.support.daemon import Daemon, batchd, write_config
 from tests.support.launcher import PLUGIN, PROJECT
@@ -156,6 +157,17 @@ def test_a_start_that_waits_for_its_store_can_be_stopped(tmp_path: Path) -> None
         assert daemon.stop() == ExitCode.OK
         assert _is_gone(server)
         assert not path.exists()
+
+
+def test_a_start_whose_store_hangs_is_stopped_at_once(tmp_path: Path) -> None:
+    """A thread of the server that waits for the store does not hold the server's end up."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config, url = _config(tmp_path, f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none")
+        with Daemon(config) as daemon:
+            wait_until(lambda: _answers(url, 200, "/healthz"), seconds=30, what="an answer")
+            began = time.monotonic()
+            assert daemon.stop() == ExitCode.OK
+            assert time.monotonic() - began < _LAST_RESORT_SECONDS
 
 
 def test_a_daemon_that_is_stopped_is_not_ready(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ _TYPES = {
     "bigint": "{}",
     "numeric(20, 3)": "{} + 0.125",
     "double precision": "{}",
+    "real": "{}",
 }
 
 
@@ -129,6 +132,27 @@ def test_a_guess_that_takes_too_long_is_ended_by_the_server(database: Database) 
     assert fetch(database, "SELECT count(*) FROM logs") == [0]
 
 
+def test_a_guess_keeps_to_the_statement_timeout_of_its_database(postgres_url: str) -> None:
+    """Where that is shorter than two targets, nothing of a job runs longer all the same."""
+    database = open_database(postgres_url)
+    database.close()
+    database = Database(replace(database.settings, statement_timeout=timedelta(seconds=3)))
+    _logs(database, list(range(5_000)))
+    execute(
+        database,
+        "CREATE TABLE seen (name text PRIMARY KEY)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN INSERT INTO seen VALUES (current_setting(''statement_timeout'')) ON CONFLICT DO NOTHING; "
+        "RETURN NULL; END'",
+        "CREATE TRIGGER noted AFTER DELETE ON logs FOR EACH STATEMENT EXECUTE FUNCTION note()",
+    )
+    sent = Statements(database)
+    assert clean(database, column_unit="seconds", target="10s", batch_size=500)["rows_deleted"] == 5_000
+    assert sent.looks < len(sent.chunks)
+    assert fetch(database, "SELECT name FROM seen") == ["3s"]
+    database.close()
+
+
 def test_only_rows_that_are_all_of_a_window_are_guessed(database: Database) -> None:
     """With a further condition, or a number of rows to keep to, each window is looked up."""
     _logs(database, list(range(5_000)))
@@ -137,3 +161,16 @@ def test_only_rows_that_are_all_of_a_window_are_guessed(database: Database) -> N
     assert clean(database, column_unit="seconds", batch_size=500, dry_run=True)["rows_matching"] == 3800
     assert clean(database, column_unit="seconds", batch_size=500, where="id % 2 = 0")["rows_deleted"] == 1900
     assert sent.looks >= 3 + 8 + 8
+
+
+def test_floats_are_walked_whatever_digits_the_server_shows(postgres_url: str) -> None:
+    """A database that shows six digits of a float has many alike: no row is passed over, and the walk ends."""
+    opened = open_database(postgres_url)
+    (name,) = fetch(opened, "SELECT current_database()")
+    execute(opened, f'ALTER DATABASE "{name}" SET extra_float_digits = 0')
+    opened.close()
+    database = open_database(postgres_url)
+    _logs(database, list(range(0, 600_000, 100)), "real")
+    assert clean(database, column_unit="seconds", batch_size=200)["rows_deleted"] == 6_000
+    assert fetch(database, "SELECT count(*) FROM logs") == [0]
+    database.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from http import HTTPStatus
 
 import pytest
 
 from batchd.web.app import all_endpoints
 from batchd.web.call import Endpoint
+from batchd.web.desk import MOST_THREADS
 from batchd.web.principal import Access
 from tests.support.web import SAME_ORIGIN, Surface
 
@@ -112,3 +114,12 @@ def test_a_link_on_another_site_finds_whoever_is_signed_in(surface_on_sqlite: Su
 def test_a_foreign_host_name_gets_no_answer(surface: Surface, host: str) -> None:
     """DNS rebinding: even what is public is not told under another name."""
     assert surface.get("/healthz", headers={"Host": host}).status_code == 421
+
+
+def test_the_first_page_needs_no_thread_that_waits_for_the_store(surface_on_sqlite: Surface) -> None:
+    """Where the store hangs, and all threads with it, what needs no store is answered all the same."""
+    over = threading.Event()
+    waiting = [surface_on_sqlite.desk.threads.submit(over.wait, 10) for _ in range(MOST_THREADS)]
+    assert surface_on_sqlite.get("/login").status_code == HTTPStatus.OK
+    assert not any(each.done() for each in waiting)
+    over.set()

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
 from batchd.clock import SystemClock
 from batchd.domain.surface import Tcp
 from batchd.web import supervisor
-from batchd.web.supervisor import Again, Supervisor
+from batchd.web.supervisor import Again, Ends, Supervisor
 from tests.support.waiting import wait_until
 
 LASTING = Again([sys.executable, "-c", "import time; time.sleep(60)"], {})
@@ -66,6 +67,23 @@ def test_a_server_that_cannot_be_forked_is_executed(watched: Supervisor, monkeyp
     watched._again = LASTING
     watched.watch(dict)
     wait_until(lambda: watched._pid, seconds=30)
+
+
+def test_a_server_that_cannot_be_built_is_executed(watched: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library of the web's is broken: the daemon goes on without its server, and so do the tries."""
+    os.waitpid(watched._pid, 0)
+    watched._pid = 0
+    monkeypatch.setattr(watched, "_build", _break)
+    watched.make_ready()
+    watched.start()
+    assert watched._failures == 1
+    watched._again = LASTING
+    watched.watch(dict)
+    wait_until(lambda: watched._pid, seconds=30)
+
+
+def _break(_ends: Ends) -> NoReturn:
+    raise ImportError("no such library")
 
 
 def _refuse() -> int:
