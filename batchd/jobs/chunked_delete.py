@@ -180,7 +180,7 @@ class ChunkedDelete:
             self._took = timedelta(seconds=self._clock.monotonic() - started)
             had = done.rows - tally.rows
             self._size = self._size_after(window, rows, had)
-            windows.took(tally.position, rows, had)
+            windows.took(window, tally.position, rows, had)
             return replace(done, longest_ms=max(done.longest_ms, self._took / timedelta(milliseconds=1)))
 
     def _size_after(self, window: Window, rows: int, had: int) -> ChunkSize:

@@ -153,6 +153,22 @@ def test_a_guess_keeps_to_the_statement_timeout_of_its_database(postgres_url: st
     database.close()
 
 
+def test_guesses_that_miss_again_and_again_are_given_up_for_a_while(database: Database) -> None:
+    """Each chunk is too slow for a guess: a few are done twice, not every second one."""
+    _logs(database, list(range(20_000)))
+    execute(
+        database,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF OLD.id % 50 = 0 AND current_setting(''statement_timeout'') = ''20ms'' THEN PERFORM pg_sleep(60); "
+        "END IF; RETURN OLD; END'",
+        "CREATE TRIGGER slow BEFORE DELETE ON logs FOR EACH ROW EXECUTE FUNCTION dawdle()",
+    )
+    sent = Statements(database)
+    assert clean(database, column_unit="seconds", target="10ms", batch_size=100)["rows_deleted"] == 20_000
+    assert len(sent.chunks) >= 200
+    assert 1 <= sent.undone <= 12
+
+
 def test_only_rows_that_are_all_of_a_window_are_guessed(database: Database) -> None:
     """With a further condition, or a number of rows to keep to, each window is looked up."""
     _logs(database, list(range(5_000)))
