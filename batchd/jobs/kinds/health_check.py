@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -114,7 +114,7 @@ def run(params: HealthParams, context: JobContext) -> JsonObject:
     before = _failures_before(context.previous_result)
     with ThreadPoolExecutor(min(_AT_ONCE, len(databases) or 1), thread_name_prefix="health") as threads:
         # Each thread gets the run's context, so that what a library logs there carries the run's id as well.
-        asked = [threads.submit(copy_context().run, _report, database, params) for database in databases]
+        asked = [threads.submit(copy_context().run, _report_in_time, database, params) for database in databases]
         reports = [each.result() for each in asked]
     found: dict[str, Any] = {}
     for name, report in zip(names, reports, strict=True):
@@ -132,11 +132,33 @@ def run(params: HealthParams, context: JobContext) -> JsonObject:
     return result
 
 
+def _report_in_time(database: Database, params: HealthParams) -> dict[str, Any]:
+    """Return the report, at the deadline at the latest.
+
+    A connection that is still being made then is given up by the driver, with its thread: after two seconds at the
+    least for each of a server's addresses.
+    """
+    reported: Future[dict[str, Any]] = Future()
+
+    def report() -> None:
+        reported.set_result(_report(database, params))
+
+    threading.Thread(target=copy_context().run, args=(report,), name="health-ask", daemon=True).start()
+    try:
+        return reported.result(params.deadline.total_seconds())
+    except TimeoutError:
+        return _unanswered(params)
+
+
+def _unanswered(params: HealthParams) -> dict[str, Any]:
+    return {"state": "fail", "error": f"no answer within {params.deadline.total_seconds():g} s", "checks": []}
+
+
 def _report(database: Database, params: HealthParams) -> dict[str, Any]:
     try:
         vitals = _ask(database, params.deadline)
     except RunInterrupted:
-        return {"state": "fail", "error": f"no answer within {params.deadline.total_seconds():g} s", "checks": []}
+        return _unanswered(params)
     except BatchdError as error:
         return {"state": "fail", "error": error.message, "checks": []}
     except Exception as error:  # noqa: BLE001 (whatever the driver says is this database's ailment)
@@ -151,7 +173,7 @@ def _ask(database: Database, deadline: timedelta) -> list[Vital]:
     file = file_of(database.settings.url)
     if file is not None and not Path(file).exists():
         raise JobError(f"there is no file {file}")
-    # Whatever happens, the thread is back: connecting is bounded by itself, everything after it by the timer.
+    # Whatever happens, the thread ends: connecting is bounded by itself, everything after it by the timer.
     settings = replace(
         database.settings,
         pool_size=1,
