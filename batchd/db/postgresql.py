@@ -263,7 +263,7 @@ class PostgresDialect:
     @contextlib.contextmanager
     def time_limit(self, connection: Connection, limit: timedelta) -> Iterator[None]:
         """Set `statement_timeout` for the transaction; the next block sets its own."""
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds(limit)}")
+        self.set_for_transaction(connection, statement_timeout=limit)
         yield
 
     @contextlib.contextmanager

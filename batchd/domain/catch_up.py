@@ -68,9 +68,9 @@ def plan_fires(
     return FirePlan(kept, _missed(rule, next_run_at, kept[0] if kept else None, latest), rule.next_after(now))
 
 
-def owed(rule: Rule, *, next_run_at: datetime, now: datetime) -> MissedRange:
-    """Return all fire times from `next_run_at`, which has come, up to `now`."""
-    return MissedRange(next_run_at, _newest(rule, next_run_at, now, 1)[-1], 1 + rule.count_between(next_run_at, now))
+def owed(rule: Rule, first: datetime, end: datetime) -> MissedRange:
+    """Return all fire times from `first`, which is one, up to `end`."""
+    return MissedRange(first, _newest(rule, first, end, 1)[-1], 1 + rule.count_between(first, end))
 
 
 def _newest(rule: Rule, first: datetime, now: datetime, limit: int) -> list[datetime]:
@@ -91,6 +91,4 @@ def _missed(rule: Rule, first: datetime, kept_from: datetime | None, latest: dat
     """Return the range from `first` up to what is kept (or up to `latest` when nothing is)."""
     if kept_from == first:
         return None
-    end = latest if kept_from is None else kept_from - _MICROSECOND
-    last = _newest(rule, first, end, 1)[-1]
-    return MissedRange(first, last, 1 + rule.count_between(first, end))
+    return owed(rule, first, latest if kept_from is None else kept_from - _MICROSECOND)

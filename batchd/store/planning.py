@@ -151,7 +151,7 @@ def give_up_due(connection: Connection, database: Database, ids: Sequence[str], 
     batch = _new_batch(connection, database, rows, now)
     for row in rows:
         with contextlib.suppress(*_UNPLANNABLE):  # a row that could not be planned owes nothing
-            missed = owed(parse_schedule(row.schedule, row.timezone), next_run_at=row.next_run_at, now=now)
+            missed = owed(parse_schedule(row.schedule, row.timezone), row.next_run_at, now)
             reason = Reason.SCHEDULE_CHANGED.value
             batch.runs.append(_missed_run(batch, row, missed) | {"reason": reason, "created_by": _BY_SCHEDULE})
     _write_dropped(connection, database, batch.runs)

@@ -23,6 +23,8 @@ from pathlib import Path
 
 _JOB = '[jobs.job-{}]\nkind = "health_check"\nschedule = "0 0 1 1 *"\n'
 _READY = '"service.ready"'
+_SETTLE_SECONDS = 3
+"""What a start, or an answer, has left is given back by then: it is the idle daemon that is measured."""
 
 
 def main() -> int:
@@ -58,10 +60,10 @@ def measured(batchd: str, store: str | None, *, has_http: bool, asked: tuple[str
                     raise SystemExit("the daemon did not become ready")
             ready = time.monotonic() - began
             if is_last:
-                time.sleep(3)
+                time.sleep(_SETTLE_SECONDS)
                 for path in asked * 5:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read()
-                time.sleep(3)
+                time.sleep(_SETTLE_SECONDS)
                 used = _used(daemon.pid)
             daemon.terminate()
             daemon.communicate()

@@ -76,6 +76,17 @@ def _logs(database: Database, seconds: list[int], sql_type: str = "bigint") -> N
         connection.execute(rows, {"seconds": seconds})
 
 
+def _dawdle(database: Database, where: str, *, under: str) -> None:
+    """Have the deletion of such rows hang in a statement with this `statement_timeout`, that of a guess."""
+    execute(
+        database,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+        f"'BEGIN IF {where} AND current_setting(''statement_timeout'') = ''{under}'' THEN PERFORM pg_sleep(60); "
+        "END IF; RETURN OLD; END'",
+        "CREATE TRIGGER slow BEFORE DELETE ON logs FOR EACH ROW EXECUTE FUNCTION dawdle()",
+    )
+
+
 def test_most_windows_of_an_even_table_are_guessed(database: Database) -> None:
     """One look where the walk begins, and where it ends."""
     _logs(database, list(range(40_000)))
@@ -118,13 +129,7 @@ def test_a_burst_in_a_guessed_window_is_undone_and_looked_up(database: Database)
 def test_a_guess_that_takes_too_long_is_ended_by_the_server(database: Database) -> None:
     """Others wait for its locks: after two targets it is undone, and the walk goes on with what it looks up."""
     _logs(database, list(range(20_000)))
-    execute(
-        database,
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
-        "'BEGIN IF OLD.id = 9000 AND current_setting(''statement_timeout'') = ''900ms'' THEN PERFORM pg_sleep(60); "
-        "END IF; RETURN OLD; END'",
-        "CREATE TRIGGER slow BEFORE DELETE ON logs FOR EACH ROW EXECUTE FUNCTION dawdle()",
-    )
+    _dawdle(database, "OLD.id = 9000", under="900ms")
     sent = Statements(database)
     result = clean(database, column_unit="seconds", target="450ms", batch_size=1000)
     assert result["rows_deleted"] == 20_000
@@ -156,13 +161,7 @@ def test_a_guess_keeps_to_the_statement_timeout_of_its_database(postgres_url: st
 def test_guesses_that_miss_again_and_again_are_given_up_for_a_while(database: Database) -> None:
     """Each chunk is too slow for a guess: a few are done twice, not every second one."""
     _logs(database, list(range(20_000)))
-    execute(
-        database,
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
-        "'BEGIN IF OLD.id % 50 = 0 AND current_setting(''statement_timeout'') = ''20ms'' THEN PERFORM pg_sleep(60); "
-        "END IF; RETURN OLD; END'",
-        "CREATE TRIGGER slow BEFORE DELETE ON logs FOR EACH ROW EXECUTE FUNCTION dawdle()",
-    )
+    _dawdle(database, "OLD.id % 50 = 0", under="20ms")
     sent = Statements(database)
     assert clean(database, column_unit="seconds", target="10ms", batch_size=100)["rows_deleted"] == 20_000
     assert len(sent.chunks) >= 200
